@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#ifndef UMBRA_CHANNEL_H
+#define UMBRA_CHANNEL_H
+
+/*
+ * The channel between the glue (in the VMM) and a shadow. Two parts:
+ *
+ * 1. A SOCK_SEQPACKET socket pair: one request, one reply, in turn. Descriptors travel with it.
+ *    It carries the system and VM calls of the KVM API and the creation of vCPUs.
+ * 2. Per vCPU one memfd (struct kvm_run's pages, then struct channel_vcpu): KVM_RUN and every other
+ *    vCPU call. The VMM maps its first CHANNEL_RUN_PAGES pages as it maps /dev/kvm's.
+ *
+ * Neither side trusts the other: the shadow checks every field against its own limits and answers with an
+ * errno; the glue checks sizes and results. Both sides copy what they check.
+ */
+
+#include <linux/kvm.h>
+#include <linux/types.h>
+
+#define CHANNEL_VERSION 1
+#define CHANNEL_PAYLOAD_MAX 65536 /* bytes after struct channel_msg */
+#define CHANNEL_FDS_MAX 4
+
+enum channel_kind {
+	CHANNEL_HELLO = 1, /* shadow -> glue, unasked, once its sandbox is closed: struct channel_hello */
+	CHANNEL_SYSTEM,	   /* a call on /dev/kvm; nr, arg or payload as in the KVM API */
+	CHANNEL_VM,	   /* a call on the VM; KVM_CREATE_VM itself is nr KVM_CREATE_VM here */
+	CHANNEL_MEMORY,	   /* KVM_SET_USER_MEMORY_REGION: struct channel_memory, one fd unless size is 0 */
+	CHANNEL_VCPU,	   /* KVM_CREATE_VCPU: arg is the vcpu id; fds: memfd, kick eventfd, done eventfd */
+	CHANNEL_DEATH,	   /* shadow -> glue, unasked: text (no NUL) that says why it is about to end */
+};
+
+/* The header of every message; payload follows in the same packet. */
+struct channel_msg {
+	__u16 version; /* CHANNEL_VERSION */
+	__u16 kind;    /* enum channel_kind */
+	__u32 nr;      /* the KVM ioctl's number (its low 16 bits and size bits as in <linux/kvm.h>) */
+	__u64 arg;     /* for calls that pass a number instead of a pointer */
+	__s64 ret;     /* in a reply: what the ioctl returns, or a negative errno */
+	__u32 size;    /* bytes of payload: the pointed-to structure, variable tail included */
+	__u32 cookie;  /* KVM_IRQFD, KVM_IOEVENTFD: the eventfd's kernel-wide id (fdinfo eventfd-id) */
+};
+
+struct channel_hello {
+	__u32 abi_version; /* of the shim */
+	__u32 pid;	   /* the shadow's, in its parent's pid namespace where known, else 0 */
+	__u32 namespaces;  /* CLONE_NEW* bits in force */
+	__u32 reserved;
+};
+
+struct channel_memory {
+	__u32 slot;	      /* as in struct kvm_userspace_memory_region: address space in the high half */
+	__u32 flags;	      /* KVM_MEM_* */
+	__u64 gpa;	      /* bytes */
+	__u64 size;	      /* bytes; 0 deletes */
+	__u64 userspace_addr; /* the VMM's address: only to tell a moved slot from a changed one */
+	__u64 fd_offset;      /* bytes into the descriptor passed along */
+	__u32 fd_readonly;    /* 1: map without PROT_WRITE */
+	__u32 reserved;
+};
+
+/* ---- vCPU area ---- */
+
+#define CHANNEL_RUN_PAGES 3 /* KVM_GET_VCPU_MMAP_SIZE: kvm_run, PIO data, coalesced ring */
+#define CHANNEL_PIO_OFFSET 4096
+#define CHANNEL_RING_OFFSET 8192
+#define CHANNEL_VCPU_OFFSET (CHANNEL_RUN_PAGES * 4096)
+#define CHANNEL_VCPU_SIZE (CHANNEL_VCPU_OFFSET + 4096 + CHANNEL_PAYLOAD_MAX) /* of the memfd */
+
+/*
+ * The doorbell: byte 2 of struct kvm_run (padding1[0] in <linux/kvm.h>, always 0 for a VMM). It lies in the
+ * same aligned 32-bit word as immediate_exit, and that word is the futex of both sides. So a signal handler
+ * that sets immediate_exit before the VMM's thread sleeps makes its FUTEX_WAIT return at once: no kick is lost.
+ */
+#define CHANNEL_BELL_BYTE 2
+enum channel_bell {
+	CHANNEL_IDLE = 0, /* the VMM owns the area */
+	CHANNEL_RUN = 1,  /* the shadow owns it: KVM_RUN */
+	CHANNEL_CALL = 2, /* the shadow owns it: call.nr */
+};
+
+struct channel_vcpu {
+	__u32 shadow_sleeps; /* shadow -> VMM: ring with FUTEX_WAKE */
+	__u32 vmm_sleeps;    /* VMM -> shadow: 1: FUTEX_WAKE when done; 2: write the done eventfd */
+	__u32 dead;	     /* set by the glue when the shadow is gone */
+	__u32 nr;	     /* CALL: the KVM ioctl's number */
+	__u64 arg;	     /* CALL: for calls that pass a number */
+	__u32 size;	     /* CALL: in: bytes of payload handed over; out: bytes to hand back */
+	__s32 ret;	     /* RUN, CALL: the ioctl's result or a negative errno */
+	__u32 stop;	     /* VMM -> shadow: end this RUN with EINTR; then the kick eventfd is written. The
+				VMM clears it before it rings RUN */
+	__u32 reserved[7];
+	/* payload at CHANNEL_VCPU_OFFSET + 4096 */
+};
+#define CHANNEL_PAYLOAD_OFFSET (CHANNEL_VCPU_OFFSET + 4096)
+
+#endif

@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#ifndef UMBRA_EMULATE_H
+#define UMBRA_EMULATE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/*
+ * The instruction emulator: Zydis decodes, this executes. It knows no vCPU: it reaches registers and memory through ops,
+ * so that tests drive it with tables.
+ */
+enum emul_result {
+	EMUL_DONE,	/* executed: registers and rip are updated */
+	EMUL_USER,	/* a memory or port access waits for the VMM: call emulate() again when its data is there */
+	EMUL_FAULT,	/* an exception was raised through ops->fault; rip unchanged */
+	EMUL_UNKNOWN,	/* cannot be emulated: KVM_EXIT_INTERNAL_ERROR with the bytes */
+};
+
+/* Results of memory and port ops. */
+#define EMUL_OK 0
+#define EMUL_PENDING 1	/* went to the VMM; the same access will be asked again and then has its answer */
+#define EMUL_RAISED (-1) /* ops->fault was called */
+
+struct emul_ctx;
+
+struct emul_ops {
+	/* Linear addresses, access checks for cpl included; an access that crosses pages is split by the callee. */
+	int (*read)(struct emul_ctx *ctx, uint64_t gva, void *data, uint32_t len);
+	int (*write)(struct emul_ctx *ctx, uint64_t gva, const void *data, uint32_t len);
+	int (*fetch)(struct emul_ctx *ctx, uint64_t gva, void *data, uint32_t len);
+	int (*io)(struct emul_ctx *ctx, bool in, uint16_t port, uint32_t size, void *data, uint32_t count);
+	void (*fault)(struct emul_ctx *ctx, uint8_t vector, bool has_code, uint32_t code);
+	/* A guest's vector register, 16 or 32 bytes (from the parked FPU state); write zero-extends as VEX does when len is 32 */
+	void (*vec_read)(struct emul_ctx *ctx, uint32_t reg, void *data, uint32_t len);
+	void (*vec_write)(struct emul_ctx *ctx, uint32_t reg, const void *data, uint32_t len, bool vex);
+};
+
+struct emul_segment {
+	uint64_t base;
+	uint32_t limit;
+	uint16_t attr; /* as in struct umbra_segment */
+	uint16_t selector;
+};
+
+struct emul_ctx {
+	const struct emul_ops *ops;
+	void *opaque;
+	uint64_t *gpr;	 /* 16, order of instruction encodings */
+	uint64_t rip, rflags;
+	uint64_t cr0, cr4, efer;
+	struct emul_segment seg[6]; /* ES CS SS DS FS GS */
+	uint8_t cpl;
+	uint8_t bytes[15]; /* the instruction as fetched, for reports */
+	uint8_t length;	   /* of the instruction; 0 before decoding */
+	bool rep_yield;	   /* set by emulate(): a REP stopped part-way on purpose, rip unchanged; enter the guest again */
+};
+
+enum emul_result emulate(struct emul_ctx *ctx);
+/* Only decodes: the instruction's length, 0 if it cannot be fetched or decoded. */
+uint8_t emulate_length(struct emul_ctx *ctx);
+
+/* walk.c: guest page tables. access: WALK_*; on failure the #PF error code in *error. */
+#define WALK_WRITE (1 << 1) /* as the bits of a #PF error code */
+#define WALK_USER (1 << 2)
+#define WALK_FETCH (1 << 4)
+struct walk_regs {
+	uint64_t cr0, cr3, cr4, efer, rflags;
+	uint8_t maxphyaddr;
+	bool implicit; /* supervisor access made by the CPU itself (SMAP) */
+};
+struct vm;
+/* 0: *gpa is set; -1: *error is set. Sets accessed and dirty bits as hardware does. */
+int walk_gva(struct vm *vm, const struct walk_regs *regs, uint64_t gva, uint32_t access, uint64_t *gpa, uint32_t *error);
+
+#endif

@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#ifndef UMBRA_ROUTING_H
+#define UMBRA_ROUTING_H
+
+#include <linux/kvm.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+struct vm;
+struct vcpu;
+
+int routing_create(struct vm *vm);
+/* KVM_SET_GSI_ROUTING: all or nothing; -EINVAL as KVM. */
+int routing_set(struct vm *vm, const struct kvm_irq_routing_entry *entries, uint32_t count);
+/* KVM_IRQ_LINE(_STATUS), irqfd: any thread. >= 0: delivered to so many; -1: ignored (masked); -EINVAL: no such route. */
+int routing_set_irq(struct vm *vm, uint32_t gsi, int level);
+/* KVM_SIGNAL_MSI */
+int routing_signal_msi(struct vm *vm, const struct kvm_msi *msi);
+/* Fills vcpu->lapic.eoi_exit from level-triggered MSI routes of the first ioapic_pins GSIs (split irqchip). */
+void routing_scan_eoi(struct vcpu *vcpu);
+
+/* eventfds.c: the event thread */
+int eventfds_start(struct vm *vm);
+int eventfds_irqfd(struct vm *vm, const struct kvm_irqfd *irqfd, uint32_t cookie, int *fd, int *resample_fd);
+int eventfds_ioeventfd(struct vm *vm, const struct kvm_ioeventfd *args, uint32_t cookie, int *fd);
+int eventfds_add_vcpu(struct vcpu *vcpu); /* its kick_fd */
+/* On the vCPU thread: signals a matching ioeventfd. true: done, the access needs no VMM. */
+bool eventfds_ioevent(struct vm *vm, bool pio, uint64_t addr, uint32_t len, uint64_t value);
+
+#endif

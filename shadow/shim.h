@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#ifndef UMBRA_SHIM_H
+#define UMBRA_SHIM_H
+
+#include "umbra_abi.h"
+
+/*
+ * How the shadow reaches the shim. shim_dev.c has the real one; tests/unit/fake_shim.c plays scripted exits.
+ * Every call returns >= 0 or a negative errno.
+ */
+struct shim;
+
+struct shim_ops {
+	int (*info)(struct shim *shim, struct umbra_info *info);
+	int (*create_vm)(struct shim *shim); /* once a shim; the VM descriptor stays inside */
+	int (*set_region)(struct shim *shim, const struct umbra_region *region);
+	int (*get_dirty)(struct shim *shim, const struct umbra_dirty *dirty);
+	int (*create_vcpu)(struct shim *shim, struct umbra_run **run, void **vapic); /* returns its fd */
+	int (*run)(struct shim *shim, int vcpu_fd);  /* called on the vCPU thread only: no libc, no vector registers */
+	int (*kick)(struct shim *shim, int vcpu_fd); /* any thread */
+};
+
+struct shim {
+	const struct shim_ops *ops;
+	int dev_fd;
+	int vm_fd;
+};
+
+/* Takes over an open /dev/umbra. */
+void shim_dev_init(struct shim *shim, int dev_fd);
+
+#endif

@@ -1,0 +1,150 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#ifndef UMBRA_VCPU_H
+#define UMBRA_VCPU_H
+
+#include "channel.h"
+#include "lapic.h"
+#include "vm.h"
+
+/*
+ * A vCPU. Everything below belongs to its thread, but for the fields marked A (atomic, any thread).
+ * Code on the vCPU thread is compiled with -mgeneral-regs-only (the thread's FPU state is the guest's), calls no libc
+ * function but the project's own mem* functions, and makes system calls through sys.h only.
+ */
+
+/* Events on their way to the guest. (SDM 3A 6.9: the order of their priority is in inject.c.) */
+struct pending_exception {
+	bool pending;	/* raised, not yet handed to the shim */
+	bool injected;	/* handed over (or its delivery was interrupted): must be handed in again */
+	bool has_error_code;
+	bool has_payload;
+	uint8_t vector;
+	uint32_t error_code;
+	uint64_t payload; /* CR2 for #PF, DR6 bits for #DB */
+};
+
+struct pending_interrupt {
+	bool injected;
+	bool soft;
+	uint8_t vector;
+	uint8_t insn_len;
+};
+
+#define VCPU_MAX_CPUID 256 /* entries */
+
+struct vcpu {
+	struct vm *vm;
+	uint32_t id;
+	int fd; /* the shim's vCPU */
+	struct umbra_run *run;
+	void *vapic;
+	uint64_t valid; /* UMBRA_STATE_* groups of *run that are the guest's present state */
+
+	struct kvm_run *kvm; /* shared with the VMM: write freely, read once and check */
+	uint8_t *pio;	     /* KVM_PIO page, shared with the VMM */
+	struct channel_vcpu *channel; /* shared with the VMM */
+	uint8_t *payload;	      /* shared with the VMM */
+	int kick_fd, done_fd;	      /* eventfds: VMM -> shadow: stop; shadow -> VMM: done (mode 2) */
+
+	struct lapic lapic;
+	uint64_t apic_base; /* IA32_APIC_BASE */
+
+	struct pending_exception exception;
+	struct pending_interrupt interrupt;
+	uint8_t nmi_pending; /* 0..2 */
+	bool nmi_injected;
+	bool triple_fault;
+	uint32_t mp_state;   /* KVM_MP_STATE_* */
+	int user_interrupt;  /* KVM_INTERRUPT's vector (VMM's PIC), -1: none */
+
+	struct kvm_cpuid_entry2 cpuid[VCPU_MAX_CPUID];
+	uint32_t cpuid_count;
+	uint64_t cr4_guest_bits;  /* CR4 bits that cpuid[] allows */
+	uint64_t xcr0_guest_bits; /* XCR0 bits that cpuid[] allows */
+	uint64_t efer_guest_bits;
+	uint8_t maxphyaddr;
+	struct vcpu_msrs *msrs; /* msr.h: the emulated ones */
+
+	uint64_t dr6;
+	uint64_t tsc_khz;
+	uint64_t smbase;
+	uint32_t guest_debug; /* KVM_GUESTDBG_* */
+	struct kvm_guest_debug_arch guest_debug_regs;
+
+	/* What the VMM's answer to the last exit completes; NULL: nothing. Returns as an exit handler does. */
+	int (*complete)(struct vcpu *vcpu);
+	struct emul_resume *resume; /* emulate.h: an instruction that waits for the VMM */
+
+	void *fpu_park; /* XSAVE area, 64-byte aligned, for fpu_park()/fpu_unpark() */
+	bool fpu_parked;
+
+	/* A: requests from other threads */
+	atomic_uint requests; /* VCPU_REQ_* */
+	atomic_uint in_guest; /* 1 from before the last look at requests until RUN is back */
+	atomic_uint wake;     /* futex: an idle (HLT, wait-for-SIPI) vCPU sleeps on it; bumped by vcpu_notify */
+
+	uint64_t exits[UMBRA_EXIT_REASONS]; /* counters; read by others without a lock */
+	uint64_t exits_user;		    /* that went to the VMM */
+	uint64_t exits_shim_calls;	    /* RUNs */
+};
+
+#define VCPU_REQ_STOP (1 << 0)	/* the VMM wants KVM_RUN to end */
+#define VCPU_REQ_EVENT (1 << 1) /* an interrupt, NMI or INIT/SIPI may be there */
+#define VCPU_REQ_CLOCK (1 << 2) /* write the guest's pvclock again */
+#define VCPU_REQ_SCAN_EOI (1 << 3) /* routes changed: which vectors' EOIs go to the VMM */
+#define VCPU_REQ_NMI (1 << 4)	/* an NMI from another thread (LAPIC, MSI) */
+#define VCPU_REQ_EXIT (1 << 5)	/* the shadow ends */
+
+/* Sets requests and makes the vCPU look at them: wakes it out of HLT, kicks it out of the guest. Any thread. */
+void vcpu_notify(struct vcpu *vcpu, unsigned int requests);
+
+/* ---- state access (vcpu.c) ---- */
+
+/* Makes groups of *run valid (one RUN with NO_ENTRY where they are not). */
+void vcpu_fetch(struct vcpu *vcpu, uint64_t groups);
+/* Says that groups of *run were changed; they must be valid. */
+static inline void vcpu_dirty(struct vcpu *vcpu, uint64_t groups)
+{
+	vcpu->run->dirty |= groups;
+}
+
+static inline bool vcpu_long_mode(struct vcpu *vcpu) /* needs CR */
+{
+	return vcpu->run->efer & (1 << 10);
+}
+bool vcpu_code64(struct vcpu *vcpu); /* fetches what it needs */
+int vcpu_cpl(struct vcpu *vcpu);
+
+/* Next instruction: rip += insn_len (32 bits outside 64-bit code), ends STI/MOV SS shadow. Finds the
+ * length by decoding where the shim did not give one. */
+void vcpu_skip_insn(struct vcpu *vcpu);
+
+/* ---- what exit handlers return ---- */
+#define EXIT_RESUME 1 /* enter the guest again */
+#define EXIT_USER 0   /* kvm_run is filled in: back to the VMM */
+/* a negative errno: KVM_RUN fails with it */
+
+int vcpu_handle_exit(struct vcpu *vcpu); /* exits.c: one flat table */
+
+/* ---- events (inject.c) ---- */
+void inject_exception(struct vcpu *vcpu, uint8_t vector);	  /* without error code */
+void inject_exception_code(struct vcpu *vcpu, uint8_t vector, uint32_t code);
+void inject_page_fault(struct vcpu *vcpu, uint64_t gva, uint32_t code);
+static inline void inject_gp(struct vcpu *vcpu) { inject_exception_code(vcpu, 13, 0); }
+static inline void inject_ud(struct vcpu *vcpu) { inject_exception(vcpu, 6); }
+void inject_take_back(struct vcpu *vcpu); /* after an exit: what run->exit.event says goes back to the queues */
+int inject_before_entry(struct vcpu *vcpu); /* hands over what is due, asks for windows; EXIT_* */
+bool inject_can_take_interrupt(struct vcpu *vcpu); /* RFLAGS.IF and no shadow, nothing else being delivered */
+bool vcpu_has_work(struct vcpu *vcpu); /* would a halted vCPU wake up? */
+
+/* ---- calls (vcpu_calls.c) ----
+ * One vCPU call of the KVM API, on the vCPU thread. buf: a private copy of the payload, capacity
+ * CHANNEL_PAYLOAD_MAX; *size in and out. */
+int vcpu_call(struct vcpu *vcpu, uint32_t nr, uint64_t arg, void *buf, uint32_t *size);
+
+/* ---- thread (vcpu_thread.c) ---- */
+int vcpu_create(struct vm *vm, uint32_t id, int memfd, int kick_fd, int done_fd); /* starts the thread */
+void vcpu_park_fpu(struct vcpu *vcpu);	 /* the guest's FPU state to memory: library code may run */
+void vcpu_unpark_fpu(struct vcpu *vcpu); /* and back */
+
+#endif

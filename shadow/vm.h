@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#ifndef UMBRA_VM_H
+#define UMBRA_VM_H
+
+#include <linux/kvm.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "shim.h"
+
+#define VM_MAX_VCPUS UMBRA_MAX_VCPUS
+#define VM_MAX_SLOTS 509 /* KVM_CAP_NR_MEMSLOTS; slot n of the KVM API is region n of the shim */
+#define VM_MAX_ROUTES 1024 /* KVM_CAP_IRQ_ROUTING: GSIs */
+
+struct vcpu;
+
+/* One memory slot; read on vCPU threads without a lock (see vm_slots_find). */
+struct slot {
+	uint64_t gpa;  /* bytes */
+	uint64_t size; /* bytes; 0: empty */
+	uint8_t *hva;  /* the shadow's own mapping */
+	uint64_t userspace_addr; /* the VMM's */
+	uint32_t id;
+	uint32_t flags; /* KVM_MEM_* */
+};
+
+/* An immutable snapshot, sorted by gpa; replaced as a whole on every change. */
+struct slots {
+	uint32_t count;
+	struct slot slot[];
+};
+
+/* One ioeventfd. */
+struct ioevent {
+	uint64_t addr;
+	uint64_t match;
+	uint32_t len; /* 0 (any), 1, 2, 4, 8 */
+	int fd;
+	uint32_t cookie;
+	bool pio, has_match;
+};
+
+struct ioevents {
+	uint32_t count;
+	struct ioevent event[];
+};
+
+/*
+ * Locks. V: vm->lock, held by the control thread for every change. R: published snapshot, read with
+ * vm_read_lock()/vm_read_unlock() (see vm.c), freed when no vCPU thread can still hold it.
+ * C: fixed before the first vCPU runs. A: atomic.
+ */
+struct vm {
+	struct shim *shim;		  /* C */
+	struct umbra_info info;		  /* C */
+	pthread_mutex_t lock;
+	_Atomic(struct slots *) slots;	  /* R */
+	_Atomic(struct ioevents *) ioevents; /* R */
+	struct irq_routes *routes;	  /* own lock: see routing.h */
+	struct vcpu *vcpu[VM_MAX_VCPUS];  /* A: set once */
+	atomic_uint vcpus;		  /* A */
+	bool created;			  /* V: KVM_CREATE_VM done */
+	bool split_irqchip;		  /* V, set before the first vCPU: LAPICs in the shadow, PIC and I/O APIC in the VMM */
+	uint32_t ioapic_pins;		  /* V: KVM_CAP_SPLIT_IRQCHIP's argument */
+	bool x2apic_api_32bit_ids;	  /* V: KVM_CAP_X2APIC_API bit 0 */
+	bool x2apic_no_broadcast_quirk;	  /* V: KVM_CAP_X2APIC_API bit 1 */
+	bool exception_payload;		  /* V */
+	bool triple_fault_event;	  /* V */
+	uint64_t user_space_msr_mask;	  /* V: KVM_CAP_X86_USER_SPACE_MSR's argument */
+	struct msr_filter *msr_filter;	  /* R, see msr.h */
+	uint32_t max_vcpu_ids;		  /* V */
+	uint32_t disabled_exits;	  /* V: KVM_CAP_X86_DISABLE_EXITS */
+	uint64_t bus_lock_mode;		  /* V */
+	uint32_t tsc_khz;		  /* V: default for new vCPUs, kHz */
+	struct vm_clock *clock;		  /* own lock: see clock.h */
+	uint64_t tss_addr, identity_map_addr; /* V: stored; unrestricted guest needs neither */
+	uint64_t manual_dirty_protect;	  /* V */
+	struct slot_dirty *dirty[VM_MAX_SLOTS]; /* V: dirty bits fetched but not yet cleared (manual protect) */
+};
+
+/* Guest-physical range to the shadow's memory: NULL unless all of [gpa, gpa + len) lies in one slot
+ * (and, with write, one that is not read-only). Any thread. No vector registers. */
+void *vm_gpa_to_hva(struct vm *vm, uint64_t gpa, size_t len, bool write);
+
+/* Copy across slots; 0 or -EFAULT (nothing promised about a partly done copy). */
+int vm_read_gpa(struct vm *vm, uint64_t gpa, void *to, size_t len);
+int vm_write_gpa(struct vm *vm, uint64_t gpa, const void *from, size_t len);
+
+/* Readers of R snapshots on any thread bracket their use. Never nested; never across a RUN or a sleep. */
+void vm_read_lock(struct vm *vm);
+void vm_read_unlock(struct vm *vm);
+
+/* KVM API calls on the VM and on /dev/kvm, as the control thread gets them. ret >= 0 or -errno. in: payload
+ * (size bytes); out: reply payload of at most CHANNEL_PAYLOAD_MAX bytes, *out_size set. fds: those that came along;
+ * the callee takes over (and clears to -1) each that it keeps. */
+struct call {
+	uint32_t nr;
+	uint64_t arg;
+	const void *in;
+	uint32_t in_size;
+	void *out;
+	uint32_t out_size;
+	uint32_t cookie;
+	int *fds;
+	int nfds;
+};
+int64_t vm_call(struct vm *vm, struct call *call);	   /* vm_calls.c */
+int64_t vm_memory(struct vm *vm, struct call *call);	   /* slots.c: CHANNEL_MEMORY */
+int64_t vm_create_vcpu(struct vm *vm, struct call *call);  /* vm_calls.c: CHANNEL_VCPU */
+int64_t system_call(struct vm *vm, struct call *call);	   /* system_calls.c: /dev/kvm itself */
+int64_t vm_check_extension(struct vm *vm, uint64_t cap);   /* system_calls.c; also on the VM */
+
+#endif

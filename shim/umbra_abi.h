@@ -1,0 +1,401 @@
+/* SPDX-License-Identifier: ((GPL-2.0 WITH Linux-syscall-note) OR BSD-2-Clause) */
+#ifndef UMBRA_ABI_H
+#define UMBRA_ABI_H
+
+/*
+ * The ABI between the shim (kernel) and a shadow hypervisor (user space).
+ *
+ * Three kinds of descriptor: /dev/umbra, a VM, a vCPU. Seven calls and one mmap.
+ * Every structure has a fixed size; reserved fields and unknown flags must be zero (EINVAL).
+ * An unknown call fails with ENOTTY. A call that fails changes nothing.
+ *
+ * Errors that every call on a VM or a vCPU may return besides its own:
+ *   EFAULT   the argument cannot be read or written
+ *   EINVAL   a reserved field, an unknown flag or a value out of its range
+ *   EPERM    the caller does not run in the address space that created the VM
+ *
+ * Changes of this file are listed in docs/abi-changes.md.
+ */
+
+#include <linux/ioctl.h>
+#include <linux/types.h>
+
+#define UMBRA_ABI_VERSION 1
+
+/* Limits. Past one of them a call fails with the errno named there. */
+#define UMBRA_MAX_VCPUS 64	/* a VM (ENOSPC) */
+#define UMBRA_MAX_REGIONS 512	/* a VM; slot numbers are 0..511 (EINVAL) */
+#define UMBRA_MAX_REGION_SIZE (1ULL << 40) /* bytes (EINVAL) */
+#define UMBRA_PAGE_SIZE 4096	/* all gpa, addresses and sizes are multiples of this */
+
+/* ---- /dev/umbra ---- */
+
+#define UMBRA_HW_VMX 1
+#define UMBRA_HW_SVM 2
+
+#define UMBRA_FEAT_INSN_LEN (1ULL << 0)	  /* umbra_exit.insn_len is never 0 where an instruction exits */
+#define UMBRA_FEAT_GVA (1ULL << 1)	  /* memory exits carry the guest linear address */
+#define UMBRA_FEAT_TPR_SHADOW (1ULL << 2) /* CR8 lives in the virtual-APIC page; else it exits */
+#define UMBRA_FEAT_RDTSCP (1ULL << 3)	  /* the guest can use RDTSCP (and RDPID where the CPU has it) */
+#define UMBRA_FEAT_INVPCID (1ULL << 4)	  /* the guest can use INVPCID */
+#define UMBRA_FEAT_HUGE_2M (1ULL << 5)	  /* 2 MiB second-level leaves are used */
+#define UMBRA_FEAT_FLUSH_TLB (1ULL << 6)  /* always set: UMBRA_RUN_FLUSH_TLB works */
+
+/*
+ * UMBRA_INFO: what this machine offers. No errors of its own.
+ */
+struct umbra_info {
+	__u32 abi_version; /* out: UMBRA_ABI_VERSION */
+	__u32 hw;	   /* out: UMBRA_HW_* */
+	__u64 features;	   /* out: UMBRA_FEAT_* */
+	__u64 guest_xcr0;  /* out: XCR0 bits a guest may set; 0: no XSAVE */
+	__u64 guest_cr0;   /* out: CR0 bits a guest may set */
+	__u64 guest_cr4;   /* out: CR4 bits a guest may set */
+	__u64 guest_efer;  /* out: EFER bits a guest may set */
+	__u32 tsc_khz;	   /* out: host TSC frequency, kHz */
+	__u32 gpa_bits;	   /* out: guest-physical addresses have this many bits */
+	__u32 run_size;	   /* out: bytes to mmap from a vCPU descriptor */
+	__u32 vapic_offset; /* out: bytes from its start to the virtual-APIC page */
+	__u64 reserved[8]; /* out: zero */
+};
+
+/*
+ * UMBRA_CREATE_VM: a VM bound to the caller's address space. Returns a descriptor (O_CLOEXEC).
+ *   EBUSY   another hypervisor holds the virtualization hardware
+ *   EIO     the hardware cannot be switched on
+ *   ENOMEM, EMFILE, ENFILE
+ */
+struct umbra_create_vm {
+	__u64 flags;	   /* in: must be zero */
+	__u64 reserved[3]; /* in: must be zero */
+};
+
+/* ---- VM ---- */
+
+#define UMBRA_REGION_READONLY (1ULL << 0)  /* the guest may not write: a write exits (UMBRA_EXIT_MEM) */
+#define UMBRA_REGION_LOG_DIRTY (1ULL << 1) /* keep a dirty bitmap */
+
+/*
+ * UMBRA_VM_SET_REGION: add, change or (size 0) remove the region with this slot number.
+ * The guest reaches [gpa, gpa + size) in the caller's own memory at [addr, addr + size), with the
+ * caller's own permissions and never with more. Pages are taken when the guest touches them.
+ *   EEXIST   overlaps another slot's guest-physical range
+ *   EINVAL   not a multiple of 4 KiB, wraps, past gpa_bits or past user space, slot out of range;
+ *            size 0 with any other field but slot set
+ *   ENOENT   size is 0 and the slot is empty
+ *   ENOMEM
+ */
+struct umbra_region {
+	__u32 slot;	/* in: 0..UMBRA_MAX_REGIONS-1 */
+	__u32 reserved; /* in: must be zero */
+	__u64 flags;	/* in: UMBRA_REGION_* */
+	__u64 gpa;	/* in: guest-physical address, bytes */
+	__u64 addr;	/* in: the caller's virtual address, bytes */
+	__u64 size;	/* in: bytes; 0 removes */
+};
+
+/*
+ * UMBRA_VM_GET_DIRTY: fetch and clear part of a slot's dirty bitmap: bit n of byte n / 8 stands for
+ * page first_page + n, least significant bit first. Pages that were dirty are write-protected again.
+ *   EINVAL   first_page or pages out of the region, or no multiple of 64 (the region's end excepted)
+ *   ENOENT   the slot is empty or has no UMBRA_REGION_LOG_DIRTY
+ */
+struct umbra_dirty {
+	__u32 slot;	  /* in */
+	__u32 reserved;	  /* in: must be zero */
+	__u64 first_page; /* in: from the region's start; a multiple of 64 */
+	__u64 pages;	  /* in: how many; a multiple of 64 or up to the region's end; at most 2^20 */
+	__u64 bitmap;	  /* in: the caller's address, 8-byte aligned; ceil(pages / 64) * 8 bytes are written */
+};
+
+/*
+ * UMBRA_VM_CREATE_VCPU: returns a descriptor (O_CLOEXEC). The state after it is all zero; the caller
+ * loads every group before the first entry.
+ *   ENOSPC   UMBRA_MAX_VCPUS reached, or no hardware tag (VPID, ASID) is left
+ *   ENOMEM, EMFILE, ENFILE
+ */
+struct umbra_create_vcpu {
+	__u64 flags;	   /* in: must be zero */
+	__u64 reserved[3]; /* in: must be zero */
+};
+
+/* ---- vCPU: the run area, mapped shared from the vCPU descriptor ---- */
+
+/* State groups. RIP is stored at every exit; GPRs and CR2 are loaded and stored always. */
+#define UMBRA_STATE_RIP (1ULL << 0)	 /* rip, rflags */
+#define UMBRA_STATE_INTR (1ULL << 1)	 /* intr_shadow, pending_dbg; intr_shadow is stored at every exit */
+#define UMBRA_STATE_SEG_CODE (1ULL << 2) /* seg[CS], seg[SS] */
+#define UMBRA_STATE_SEG_DATA (1ULL << 3) /* seg[DS], seg[ES], seg[FS], seg[GS] */
+#define UMBRA_STATE_SEG_SYS (1ULL << 4)	 /* seg[LDTR], seg[TR], gdtr, idtr */
+#define UMBRA_STATE_CR (1ULL << 5)	 /* cr0, cr3, cr4, efer, xcr0, pdpte[] */
+#define UMBRA_STATE_DR (1ULL << 6)	 /* dr[0..3], dr7 */
+#define UMBRA_STATE_MSR (1ULL << 7)	 /* struct umbra_msrs */
+#define UMBRA_STATE_ALL ((1ULL << 8) - 1)
+
+/* Indices of umbra_run.gpr[]: the order of instruction encodings. */
+#define UMBRA_RAX 0
+#define UMBRA_RCX 1
+#define UMBRA_RDX 2
+#define UMBRA_RBX 3
+#define UMBRA_RSP 4
+#define UMBRA_RBP 5
+#define UMBRA_RSI 6
+#define UMBRA_RDI 7
+#define UMBRA_GPRS 16
+
+/* Indices of umbra_run.seg[]: the order of instruction encodings, then LDTR and TR. */
+#define UMBRA_ES 0
+#define UMBRA_CS 1
+#define UMBRA_SS 2
+#define UMBRA_DS 3
+#define UMBRA_FS 4
+#define UMBRA_GS 5
+#define UMBRA_LDTR 6
+#define UMBRA_TR 7
+#define UMBRA_SEGS 8
+
+/*
+ * attr has the descriptor's attribute bits: 0-3 type, 4 S, 5-6 DPL, 7 P, 12 AVL, 13 L, 14 D/B, 15 G.
+ * P clear means unusable. SS.DPL is the CPL, usable or not. (SDM 3A 3.4.5, 3C 25.4.1)
+ */
+struct umbra_segment {
+	__u16 selector;
+	__u16 attr;
+	__u32 limit; /* bytes, as after applying G */
+	__u64 base;
+};
+
+struct umbra_msrs {
+	__u64 star, lstar, cstar; /* lstar and cstar canonical */
+	__u64 fmask;		  /* 32 bits */
+	__u64 sysenter_cs;	  /* 32 bits */
+	__u64 sysenter_esp, sysenter_eip; /* canonical */
+	__u64 pat;		  /* eight valid memory types (SDM 3A 12.12.2) */
+	__u64 tsc_aux;		  /* 32 bits */
+	/* KERNEL_GS_BASE is the calling thread's own user GS base; FS_BASE and GS_BASE are in seg[]. */
+};
+
+/* An event: to be injected, or one whose delivery an exit interrupted. (SDM 3C 25.8.3) */
+#define UMBRA_EVENT_VALID (1 << 0)
+#define UMBRA_EVENT_ERROR_CODE (1 << 1)
+#define UMBRA_EVENT_INTR 0     /* external interrupt; vector 0..255 */
+#define UMBRA_EVENT_NMI 2      /* vector 2 */
+#define UMBRA_EVENT_EXC 3      /* hardware exception; vector 0..31 */
+#define UMBRA_EVENT_SOFT_INT 4 /* INT n; insn_len 1..15 */
+#define UMBRA_EVENT_ICEBP 5    /* INT1; vector 1; insn_len 1..15 */
+#define UMBRA_EVENT_SOFT_EXC 6 /* INT3, INTO; vector 3 or 4; insn_len 1..15 */
+struct umbra_event {
+	__u8 vector;
+	__u8 type;     /* UMBRA_EVENT_INTR.. */
+	__u8 flags;    /* UMBRA_EVENT_VALID, UMBRA_EVENT_ERROR_CODE */
+	__u8 insn_len; /* bytes; the SOFT types only */
+	__u32 error_code;
+};
+
+/* Bits of intr_shadow. */
+#define UMBRA_SHADOW_STI (1 << 0)
+#define UMBRA_SHADOW_MOV_SS (1 << 1)
+#define UMBRA_SHADOW_NMI (1 << 2) /* NMIs are blocked until IRET */
+
+/* Intercepts the caller may add to the shim's fixed set (it can take none away). */
+#define UMBRA_ICPT_INTR_WINDOW (1 << 0) /* exit when the guest can take an external interrupt */
+#define UMBRA_ICPT_NMI_WINDOW (1 << 1)	/* exit when the guest can take an NMI */
+#define UMBRA_ICPT_HLT (1 << 2)
+#define UMBRA_ICPT_PAUSE (1 << 3) /* exit on a PAUSE loop (SDM 3C 26.1.3), on each PAUSE where there is no such detection */
+#define UMBRA_ICPT_CR3 (1 << 4)	  /* exit on MOV to CR3 */
+#define UMBRA_ICPT_INVLPG (1 << 5)
+#define UMBRA_ICPT_RDTSC (1 << 6)
+#define UMBRA_ICPT_ALL ((1 << 7) - 1)
+
+/* umbra_run.flags */
+#define UMBRA_RUN_FLUSH_TLB (1 << 0) /* flush the guest's own translations before entry; cleared by the shim */
+#define UMBRA_RUN_NO_ENTRY (1 << 1)  /* load dirty groups, store wanted groups, do not enter; exit reason NONE */
+
+/* Exit reasons. In brackets the member of umbra_exit that describes it. */
+#define UMBRA_EXIT_NONE 0	   /* UMBRA_RUN_NO_ENTRY */
+#define UMBRA_EXIT_INTERRUPTED 1   /* a kick or work for the calling thread (a signal); call RUN again */
+#define UMBRA_EXIT_DEADLINE 2	   /* deadline_tsc has passed */
+#define UMBRA_EXIT_IO 3		   /* IN, OUT, INS, OUTS [io] */
+#define UMBRA_EXIT_MEM 4	   /* guest-physical access that no region allows [mem] */
+#define UMBRA_EXIT_CPUID 5
+#define UMBRA_EXIT_RDMSR 6
+#define UMBRA_EXIT_WRMSR 7
+#define UMBRA_EXIT_HLT 8
+#define UMBRA_EXIT_CR 9		   /* MOV to or from CR0, CR3, CR4, CR8, CLTS, LMSW [cr] */
+#define UMBRA_EXIT_DR 10	   /* MOV to or from a debug register [dr] */
+#define UMBRA_EXIT_XSETBV 11
+#define UMBRA_EXIT_EXCEPTION 12	   /* an intercepted exception, not delivered [exc] */
+#define UMBRA_EXIT_INTR_WINDOW 13
+#define UMBRA_EXIT_NMI_WINDOW 14
+#define UMBRA_EXIT_SHUTDOWN 15	   /* triple fault */
+#define UMBRA_EXIT_PAUSE 16
+#define UMBRA_EXIT_INVD 17
+#define UMBRA_EXIT_WBINVD 18
+#define UMBRA_EXIT_INVLPG 19	   /* [mem].gva */
+#define UMBRA_EXIT_RDPMC 20
+#define UMBRA_EXIT_RDTSC 21
+#define UMBRA_EXIT_MONITOR 22
+#define UMBRA_EXIT_MWAIT 23
+#define UMBRA_EXIT_UNDEFINED 24	   /* an instruction that guests do not have (VMX, SVM, GETSEC, ...): owes the guest a #UD */
+#define UMBRA_EXIT_TASK_SWITCH 25  /* [task] */
+#define UMBRA_EXIT_TPR 26	   /* the guest's TPR fell below tpr_threshold; after the instruction */
+#define UMBRA_EXIT_BAD_STATE 27	   /* the state handed in cannot be entered; nothing ran [bad] */
+#define UMBRA_EXIT_UNKNOWN 28	   /* hardware gave a reason this shim does not know [bad] */
+#define UMBRA_EXIT_REASONS 29
+
+#define UMBRA_IO_IN (1 << 0)
+#define UMBRA_IO_STRING (1 << 1)
+#define UMBRA_IO_REP (1 << 2)
+
+#define UMBRA_MEM_READ (1 << 0)
+#define UMBRA_MEM_WRITE (1 << 1)
+#define UMBRA_MEM_EXEC (1 << 2)
+#define UMBRA_MEM_GVA (1 << 3)	 /* gva is valid */
+#define UMBRA_MEM_WALK (1 << 4)	 /* the access was to the guest's page tables, for gva */
+#define UMBRA_MEM_FAULT (1 << 5) /* a region covers gpa but the caller's own memory there cannot be had: error */
+
+#define UMBRA_CR_MOV_TO 0
+#define UMBRA_CR_MOV_FROM 1
+#define UMBRA_CR_CLTS 2
+#define UMBRA_CR_LMSW 3
+
+struct umbra_exit {
+	__u32 reason;	  /* out: UMBRA_EXIT_* */
+	__u8 insn_len;	  /* out: bytes of the instruction that exited; 0: unknown, or not caused by an instruction */
+	__u8 reserved[3]; /* out: zero */
+	__u64 valid;	  /* out: the UMBRA_STATE_* groups stored by this exit */
+	struct umbra_event event; /* out: delivery of this event was cut short; hand it in again */
+	union {
+		struct {
+			__u16 port;
+			__u8 size;	/* 1, 2, 4 bytes */
+			__u8 flags;	/* UMBRA_IO_* */
+			__u8 addr_size; /* string only: 2, 4, 8 bytes; 0: unknown */
+			__u8 seg;	/* string only: index of seg[] */
+			__u16 reserved;
+		} io;
+		struct {
+			__u64 gpa;
+			__u64 gva;
+			__u32 access; /* UMBRA_MEM_* */
+			__s32 error;  /* with UMBRA_MEM_FAULT: negative errno of the caller's memory */
+		} mem;
+		struct {
+			__u8 cr;  /* 0, 3, 4, 8 */
+			__u8 op;  /* UMBRA_CR_* */
+			__u8 gpr; /* index of gpr[] */
+			__u8 reserved;
+			__u16 lmsw; /* LMSW's source operand */
+		} cr;
+		struct {
+			__u8 dr;    /* 0..7 */
+			__u8 write; /* 1: MOV to the debug register */
+			__u8 gpr;
+		} dr;
+		struct {
+			__u8 vector;
+			__u8 has_error_code;
+			__u16 reserved;
+			__u32 error_code;
+			__u64 payload; /* #PF: the address; #DB: DR6 bits; else 0 (SDM 3C 28.2.1) */
+		} exc;
+		struct {
+			__u16 selector;
+			__u8 source; /* 0 CALL, 1 IRET, 2 JMP, 3 task gate in the IDT */
+			__u8 reserved;
+		} task;
+		struct {
+			__u32 rule;	/* UMBRA_BAD_*; 0 with UMBRA_EXIT_UNKNOWN */
+			__u32 hw_reason; /* raw: VMX exit reason or VM-instruction error; SVM exit code */
+			__u64 hw_info;	/* raw: exit qualification; EXITINFO1 */
+		} bad;
+		__u64 pad[4];
+	};
+};
+
+/* umbra_exit.bad.rule: which rule the state handed in breaks. */
+#define UMBRA_BAD_HARDWARE 1   /* the CPU refused it: see hw_reason and hw_info (SDM 3C 27.3, 27.8) */
+#define UMBRA_BAD_CONTROLS 2   /* the CPU refused the controls, an injected event for instance (SDM 3C 27.2) */
+#define UMBRA_BAD_DIRTY 3      /* unknown bit in dirty, want, want_emul, flags, intercepts or a reserved field */
+#define UMBRA_BAD_CR0 4
+#define UMBRA_BAD_CR3 5
+#define UMBRA_BAD_CR4 6
+#define UMBRA_BAD_EFER 7
+#define UMBRA_BAD_XCR0 8
+#define UMBRA_BAD_DR7 9
+#define UMBRA_BAD_MSR 10       /* not canonical or not 32 bits */
+#define UMBRA_BAD_PAT 11
+#define UMBRA_BAD_SEGMENT 12   /* reserved attribute bits, or a base that is not canonical */
+#define UMBRA_BAD_EVENT 13
+#define UMBRA_BAD_INTR 14      /* intr_shadow or pending_dbg */
+#define UMBRA_BAD_TPR 15
+
+struct umbra_dtable {
+	__u64 base;  /* canonical */
+	__u32 limit; /* bytes, 16 bits */
+	__u32 reserved;
+};
+
+/*
+ * The run area. Parts: control (in), registers (in and out), groups (in and out by masks), exit (out).
+ * The shim reads each field of a part that it needs once, checks its copy and uses the copy.
+ */
+struct umbra_run {
+	/* control */
+	__u64 dirty;	 /* in: groups to load before entry; the shim clears it when it has loaded them */
+	__u64 want;	 /* in: groups to store at every exit */
+	__u64 want_emul; /* in: groups to store besides at MEM, string IO, CR and TASK_SWITCH exits */
+	__u32 intercepts; /* in: UMBRA_ICPT_* */
+	__u32 exceptions; /* in: bit n: exception n exits; #DB, #AC and #MC always do */
+	__u32 flags;	 /* in: UMBRA_RUN_* */
+	__u32 tpr_threshold; /* in: 0..15 (SDM 3C 30.1.2) */
+	__u64 tsc_offset;   /* in: guest TSC = host TSC + tsc_offset */
+	__u64 deadline_tsc; /* in: host TSC at which RUN returns; 0: none */
+	struct umbra_event inject; /* in: cleared by the shim when handed to the hardware */
+	__u64 reserved[8];	   /* in: must be zero */
+
+	/* registers */
+	__u64 gpr[UMBRA_GPRS];
+	__u64 cr2;
+	__u64 rip;
+	__u64 rflags;
+	__u32 intr_shadow; /* UMBRA_SHADOW_* */
+	__u32 reserved2;
+	__u64 pending_dbg; /* SDM 3C 25.4.2 */
+
+	/* groups */
+	struct umbra_segment seg[UMBRA_SEGS];
+	struct umbra_dtable gdtr, idtr;
+	__u64 cr0, cr3, cr4; /* as the guest sees them */
+	__u64 efer;
+	__u64 xcr0;
+	__u64 pdpte[4]; /* PAE paging only (SDM 3A 4.4.1) */
+	__u64 dr[4];
+	__u64 dr7;
+	struct umbra_msrs msr;
+
+	struct umbra_exit exit;
+};
+
+/* ---- number table ---- */
+
+#define UMBRA_IOC 0xB5
+#define UMBRA_INFO _IOR(UMBRA_IOC, 0x00, struct umbra_info)
+#define UMBRA_CREATE_VM _IOW(UMBRA_IOC, 0x01, struct umbra_create_vm)
+#define UMBRA_VM_SET_REGION _IOW(UMBRA_IOC, 0x10, struct umbra_region)
+#define UMBRA_VM_GET_DIRTY _IOW(UMBRA_IOC, 0x11, struct umbra_dirty)
+#define UMBRA_VM_CREATE_VCPU _IOW(UMBRA_IOC, 0x12, struct umbra_create_vcpu)
+
+/*
+ * UMBRA_VCPU_RUN: 0 and run area's exit filled in, or
+ *   EBUSY   another thread is in RUN on this vCPU
+ *   EIO     this CPU's virtualization hardware was taken away (suspend, reboot)
+ * lseek(vcpu_fd, 0, SEEK_SET) does exactly the same on a cheaper system call path (no ioctl hooks).
+ *
+ * UMBRA_VCPU_KICK: a running RUN, else the next one, returns UMBRA_EXIT_INTERRUPTED (kicks do not
+ * add up). May be called from any thread of the VM's process. No errors of its own.
+ */
+#define UMBRA_VCPU_RUN _IO(UMBRA_IOC, 0x20)
+#define UMBRA_VCPU_KICK _IO(UMBRA_IOC, 0x21)
+
+#endif
