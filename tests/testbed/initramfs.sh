@@ -15,7 +15,7 @@ cached "$out" "$testbed/init" "$testbed/guest-init" "${BASH_SOURCE[0]}" "$qemu" 
 work=$(mktemp -d "$cache/initramfs.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 root=$work/root
-mkdir -p "$root"/{bin,sbin,dev,proc,sys,tmp,lib/modules,guest,testbed,usr/share/qemu,var/tmp} "$work/guest"/{bin,dev,proc,sys,tmp,testbed}
+mkdir -p "$root/etc" "$root"/{bin,sbin,dev,proc,sys,tmp,lib/modules,guest,testbed,usr/share/qemu,var/tmp} "$work/guest"/{bin,dev,proc,sys,tmp,testbed}
 
 cp /bin/busybox "$work/guest/bin/"
 install -m 755 "$testbed/guest-init" "$work/guest/init"
@@ -32,6 +32,9 @@ root_add "$root" "$qemu"
 for rom in qboot.rom bios-microvm.bin linuxboot.bin linuxboot_dma.bin pvh.bin; do
 	cp -L "/usr/share/qemu/$rom" "$root/usr/share/qemu/"
 done
+
+printf "root:x:0:0::/root:/bin/sh\nnobody:x:65534:65534::/:/bin/false\n" >"$root/etc/passwd"
+printf "root:x:0:\nkvm:x:36:\nnogroup:x:65534:\n" >"$root/etc/group"
 
 cpio_pack "$root" >"$work/out"
 mv "$work/out" "$out"

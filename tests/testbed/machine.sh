@@ -79,7 +79,7 @@ for overlay in ${overlays[@]+"${overlays[@]}"} "$run/top"; do
 	cpio_pack "$overlay" >>"$run/initrd.img"
 done
 vmlinuz=$tree/boot/vmlinuz-$release
-arguments="console=ttyS1,115200 panic=-1 nokaslr mitigations=off no_timer_check tsc=reliable loglevel=5 $append"
+arguments="console=ttyS1,115200 panic=-1 nokaslr mitigations=off no_timer_check tsc=reliable cryptomgr.notests initcall_blacklist=load_system_certificate_list loglevel=5 $append"
 
 start_vmx() {
 	local preload=$cache/unbuffer.so iso=$run/iso

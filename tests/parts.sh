@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+# What the parts of tests/run.sh do. Each runs in a subshell with set -e; $part, $limit (seconds) and $results are set.
+# A part says what it found with ok, not_ok and skip; everything else that it prints is its log.
+
+ok() { echo "ok $1" | tee -a "$results"; }
+not_ok() { echo "not ok $1: $2" | tee -a "$results"; }
+skip() { echo "skip $1: $2" | tee -a "$results"; }
+bounded() { timeout --foreground -k 20 "$@"; } # SECONDS COMMAND...
+check() { # check NAME REASON COMMAND...
+	local name=$1 reason=$2
+	shift 2
+	if "$@"; then ok "$name"; else not_ok "$name" "$reason"; fi
+}
+
+kdir() { echo "/usr/src/linux-headers-$(kernel_release "$1")"; }
+
+# configure_build TREE CC OPTIONS...
+configure_build() {
+	local tree=$build_root/$1 cc=$2
+	shift 2
+	CC=$cc bounded 120 cmake -S "$source_root" -B "$tree" -DCMAKE_INSTALL_PREFIX=/usr -DUMBRA_WERROR=ON "$@" &&
+		bounded 900 cmake --build "$tree" -j "$(nproc)"
+}
+
+product_parts="shim;seccomp;runtime;shadow;qemu-glue;bench;tests/machine"
+unit_parts="seccomp;runtime;shadow;qemu-glue;tests/unit"
+
+product_build() {
+	configure_build product gcc -DCMAKE_BUILD_TYPE=RelWithDebInfo -DUMBRA_KDIR="$(kdir 6.1)" \
+		-DUMBRA_PARTS="$product_parts" &&
+		"$testbed/umbra-root.sh" "$build_root/product" "$build_root/root"
+}
+
+part_build() {
+	check build.gcc "does not build with gcc -Werror" product_build
+	check build.clang "does not build with clang -Werror" \
+		configure_build clang clang -DUMBRA_MODULE=OFF -DUMBRA_PARTS="$product_parts"
+}
+
+# Headers that users of the module's ABI and the unit tests include; the other ones of shim/ are kernel code.
+shim_user_headers="umbra_abi.h check.h pt.h"
+
+part_headers() {
+	local header cc bad dir=$build_root/headers
+	for header in $(cd "$source_root" && find runtime shadow seccomp qemu-glue tests/machine -name '*.h' | sort) \
+		$(printf 'shim/%s ' $shim_user_headers); do
+		bad=
+		for cc in gcc clang; do
+			bounded 20 $cc -std=gnu11 -Wall -Wextra -Wshadow -Werror -D_GNU_SOURCE -I"$source_root"/{shim,runtime,shadow,seccomp,qemu-glue} \
+				-fsyntax-only -x c -include "$source_root/$header" /dev/null || bad="$bad $cc"
+		done
+		check "header.$header" "does not compile alone with$bad" test -z "$bad"
+	done
+	rm -rf "$dir"
+	mkdir -p "$dir"
+	cp "$source_root"/shim/*.h "$dir"
+	for header in "$dir"/*.h; do
+		header=$(basename "$header" .h)
+		printf '#include "%s.h"\n' "$header" >"$dir/alone_$header.c"
+		echo "obj-m += alone_$header.o" >>"$dir/Kbuild"
+		if bounded 60 make -s -C "$(kdir 6.1)" M="$dir" "alone_$header.o"; then
+			ok "header.kernel.$header"
+		else
+			not_ok "header.kernel.$header" "does not compile alone in the kernel"
+		fi
+	done
+}
+
+part_format() {
+	local file
+	while read -r file; do
+		check "format.$file" "clang-format would change it" \
+			bounded 20 clang-format --style=file --dry-run -Werror "$source_root/$file"
+	done < <(cd "$source_root" && find shim runtime shadow seccomp qemu-glue tests bench -name '*.[ch]' | sort)
+}
+
+part_size() {
+	local lines
+	lines=$(bounded 50 cloc --quiet --csv --include-lang="C,C/C++ Header,Assembly" "$source_root/shim" | awk -F, '$2 == "SUM" { print $5 }')
+	echo "shim: $lines lines of code"
+	check size.shim "$lines lines of code, 1600 are allowed" test "${lines:-9999}" -le 1600
+}
+
+# module_copy NAME KERNEL MAKE-ARGUMENTS...: builds a copy of shim/, so that the sources stay clean
+module_copy() {
+	local dir=$build_root/$1 kernel=$2
+	shift 2
+	rm -rf "$dir"
+	mkdir -p "$dir"
+	cp -r "$source_root"/shim/. "$dir"
+	bounded 500 make -C "$(kdir "$kernel")" M="$dir" W=1 KCFLAGS=-Werror "$@" modules
+}
+
+part_sparse() {
+	local log=$build_root/logs/sparse.out
+	if ! module_copy sparse 6.1 C=2 >"$log" 2>&1; then
+		cat "$log"
+		not_ok sparse.run "the module does not build under sparse"
+		return
+	fi
+	# What sparse says about the kernel's own headers is not ours.
+	grep "^$build_root/sparse/[^:]*:[0-9:]* \(warning\|error\)" "$log" || true
+	check sparse.shim "sparse has complaints, see the log" \
+		test "$(grep -c "^$build_root/sparse/[^:]*:[0-9:]* \(warning\|error\)" "$log")" = 0
+}
+
+part_module_6_12() {
+	check module-6.12.builds "does not build" module_copy module-6.12 6.12
+	check module-6.12.ko "no umbra.ko" test -s "$build_root/module-6.12/umbra.ko"
+}
+
+part_unit() {
+	local xml=$build_root/unit.xml
+	check unit.build "unit tests do not build" configure_build unit gcc -DCMAKE_BUILD_TYPE=Debug -DUMBRA_SANITIZE=ON -DUMBRA_PARTS="$unit_parts"
+	rm -f "$xml"
+	(cd "$build_root/unit" && bounded 1700 ctest --no-tests=error --output-on-failure --timeout 300 --output-junit "$xml") || true
+	[ -s "$xml" ] || { not_ok unit.ctest "ctest did not run"; return 0; }
+	# One line a test program; names come without blanks.
+	sed -n 's/.*<testcase name="\([^"]*\)".* status="\([^"]*\)".*/\1 \2/p' "$xml" | while read -r name status; do
+		case $status in
+		run) ok "$name" ;;
+		fail) not_ok "$name" "failed" ;;
+		*) skip "$name" "$status" ;;
+		esac
+	done
+}
+
+# machine NAME SCRIPT OPTIONS...: boots, runs tests/testbed/in/SCRIPT, holds its report against tests/testbed/expected/NAME
+machine() {
+	local name=$1 script=$2 status=0
+	shift 2
+	"$testbed/machine.sh" --script "$testbed/in/$script" --overlay "$build_root/root" --timeout "$limit" \
+		--log "$build_root/logs/$name.console" "$@" || status=$?
+	machine_results "$build_root/logs/$name.console" "$testbed/expected/$name"
+	[ $status -lt 124 ] || not_ok "$name.machine" "$([ $status = 124 ] && echo "no end in time" || echo "the machine did not run or crashed")"
+}
+
+# machine_results CONSOLE EXPECTED: every expected test must have reported, and nothing else may have
+machine_results() {
+	local name line count=0 seen=$1.seen
+	grep -aE '^(ok|not ok|skip) ' "$1" | tr -d '\r' >"$seen" || true
+	[ -s "$2" ] || { not_ok "$part.expected" "no list of expected tests $2"; return 0; }
+	while read -r name; do
+		case $name in '' | '#'*) continue ;; esac
+		line=$(grep -E "^(ok|not ok|skip) $(sed 's/[.[\*+]/\\&/g' <<<"$name")(:| |\$)" "$seen" | head -n 1)
+		case $line in
+		ok*) ok "$name" ;;
+		skip*) skip "$name" "${line#*: }" ;;
+		not*) not_ok "$name" "${line#*: }" ;;
+		*) not_ok "$name" "did not report" ;;
+		esac
+	done <"$2"
+	sed -E 's/^(ok|not ok|skip) ([^ :]*).*/\2/' "$seen" | sort -u | while read -r name; do
+		grep -qxF "$name" "$2" || not_ok "$name" "reported, but is not in $2: add it"
+	done
+	if grep -aE 'BUG:|WARNING:|Oops|general protection|unchecked MSR|blocked for more than|rcu:.*stall' "$1.kernel"; then
+		not_ok "$part.kernel-log" "the machine's kernel complained, see $1.kernel"
+	else
+		ok "$part.kernel-log"
+	fi
+}
+
+part_vmx_core() { machine vmx-core core.sh --cpus 2 --append "scale=${UMBRA_SCALE:-100}"; }
+part_vmx_linux() { machine vmx-linux linux.sh; }
+part_vmx_life() { machine vmx-life life.sh --cpus 2; }
+part_vmx_refuse() {
+	case $part in
+	*-lynnfield) machine "$part" refuse.sh --model corei5_lynnfield_750 --append "refuse=unrestricted+guest" ;;
+	*-penryn) machine "$part" refuse.sh --model core2_penryn_t9600 --append "refuse=EPT" ;;
+	esac
+}

@@ -1,0 +1,132 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-or-later
+# Installs what is missing, builds, and runs all tests or the named parts. The last line has the totals.
+#   tests/run.sh [--list] [--jobs N] [NAME...]
+# UMBRA_BUILD is the build folder (build), UMBRA_SCALE the machine tests' repetitions in per cent (100).
+set -uo pipefail
+tests=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+. "$tests/testbed/lib.sh"
+. "$tests/parts.sh"
+
+# name, seconds at most, what it needs, what it does. Parts that need the product run side by side after it is built.
+parts=(
+	"build        900 -       product and machine tests, gcc and clang, no warnings"
+	"headers      300 -       each header compiles alone, gcc and clang"
+	"format       120 -       clang-format finds nothing to change"
+	"size         60  -       the shim has at most 1,600 lines of code"
+	"sparse       600 -       sparse finds nothing in the module"
+	"unit         1800 -      unit tests under ASan and UBSan"
+	"module-6.12  600 -       the module builds for Linux 6.12"
+	"vmx-core     1500 product the module's ABI on VMX, 2 CPUs"
+	"vmx-linux    900 product  Linux under QEMU on Umbra and on stock KVM, same output"
+	"vmx-life     1500 product kill, two guests, rmmod"
+	"vmx-refuse-lynnfield 300 product the module refuses a CPU without unrestricted guest"
+	"vmx-refuse-penryn    300 product the module refuses a CPU without EPT"
+)
+
+jobs=$(nproc) names=()
+while [ $# -gt 0 ]; do
+	case $1 in
+	--list) for part in "${parts[@]}"; do read -r name _ _ text <<<"$part"; printf '%-22s %s\n' "$name" "$text"; done; exit 0 ;;
+	--jobs) jobs=${2:?--jobs needs a number}; shift ;;
+	-*) sed -n '3,5s/^# //p' "$0"; exit 2 ;;
+	*) names+=("$1") ;;
+	esac
+	shift
+done
+for name in ${names[@]+"${names[@]}"}; do
+	printf '%s\n' "${parts[@]}" | grep -q "^$name " || { echo "run.sh: no part '$name'; see --list" >&2; exit 2; }
+done
+
+logs=$build_root/logs
+mkdir -p "$logs"
+passed=0 failed=0 skipped=0
+declare -A running=() started=()
+set -m # each part is a process group of its own, so that all of it can be ended
+
+finish() {
+	trap - EXIT INT TERM
+	local pid
+	for pid in "${!running[@]}"; do kill -TERM -- "-$pid" 2>/dev/null; done
+	wait
+}
+trap finish EXIT
+trap 'finish; exit 130' INT TERM
+
+part_start() { # NAME SECONDS
+	local function=part_${1//[-.]/_}
+	case $1 in vmx-refuse-*) function=part_vmx_refuse ;; esac
+	: >"$logs/$1.results"
+	(
+		set -e
+		results=$logs/$1.results part=$1 limit=$2
+		$function
+	) </dev/null >"$logs/$1.log" 2>&1 &
+	running[$!]=$1
+	started[$1]=$SECONDS
+	echo "== $1"
+}
+
+part_end() { # PID STATUS: prints and counts the part's results
+	local name=${running[$1]} file p f s
+	unset "running[$1]"
+	file=$logs/$name.results
+	p=$(grep -c '^ok ' "$file") f=$(grep -c '^not ok ' "$file") s=$(grep -c '^skip ' "$file")
+	if [ "$2" != 0 ] && [ "$f" = 0 ]; then
+		echo "not ok $name: ended with status $2" >>"$file"
+		f=1
+	elif [ "$((p + f + s))" = 0 ]; then
+		echo "not ok $name: reported nothing" >>"$file"
+		f=1
+	fi
+	if [ "$f" -gt 0 ]; then
+		tail -n 40 "$logs/$name.log" | sed "s/^/   $name| /"
+	fi
+	grep -v '^ok ' "$file" | sed "s/^/   $name: /"
+	echo "== $name: $p passed, $f failed$([ "$s" = 0 ] || echo ", $s SKIPPED") ($((SECONDS - started[$name])) s, log $logs/$name.log)"
+	passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
+}
+
+reap() { # waits for one part to end
+	local pid status
+	while true; do
+		for pid in "${!running[@]}"; do
+			kill -0 "$pid" 2>/dev/null && continue
+			wait "$pid"
+			part_end "$pid" $?
+			return
+		done
+		sleep 0.3
+	done
+}
+
+"$tests/setup.sh" || { echo "not ok setup"; echo "0 passed, 1 failed"; exit 1; }
+
+# Other parts need the product's build tree; naming one of them builds it quietly first.
+wanted=" ${names[*]+"${names[*]}"} "
+product=no
+for part in "${parts[@]}"; do
+	read -r name limit needs _ <<<"$part"
+	[ "$wanted" = "  " ] || [[ $wanted == *" $name "* ]] || continue
+	if [ "$needs" = product ] && [ $product = no ]; then
+		while [ ${#running[@]} -gt 0 ]; do reap; done
+		echo "== product for the machines"
+		if product_build </dev/null >"$logs/product.log" 2>&1; then product=yes; else product=broken; fi
+	fi
+	if [ "$needs" = product ] && [ $product = broken ]; then
+		tail -n 20 "$logs/product.log" | sed 's/^/   product| /'
+		echo "   $name: not ok: the product does not build"
+		failed=$((failed + 1))
+		continue
+	fi
+	width=$jobs
+	[ "$needs" = product ] || width=1 # builds use the CPUs themselves
+	while [ ${#running[@]} -ge "$width" ]; do reap; done
+	part_start "$name" "$limit"
+done
+while [ ${#running[@]} -gt 0 ]; do reap; done
+
+totals="$passed passed, $failed failed"
+[ $skipped = 0 ] || totals="$totals, $skipped skipped"
+echo "$totals"
+[ $failed = 0 ] && [ $passed -gt 0 ]

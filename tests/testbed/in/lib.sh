@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+# For the scripts that run in the machine under test.
+
+export PATH=$PATH:/usr/libexec/umbra
+failed=0
+ok() { echo "ok $1"; }
+not_ok() { echo "not ok $1: $2"; failed=1; }
+expect() { # expect NAME REASON COMMAND...
+	local name=$1 reason=$2
+	shift 2
+	if "$@"; then ok "$name"; else not_ok "$name" "$reason"; fi
+}
+
+stock_load() {
+	insmod /lib/modules/irqbypass.ko && insmod /lib/modules/kvm.ko &&
+		insmod "/lib/modules/kvm-$(grep -qw vmx /proc/cpuinfo && echo intel || echo amd).ko"
+}
+stock_unload() { rmmod kvm-intel 2>/dev/null || rmmod kvm-amd; rmmod kvm; rmmod irqbypass; }
+
+umbra_load() { insmod /umbra.ko; }
+counter() { cat "/sys/module/umbra/parameters/$1"; }
+umbra_idle() { # all of the module's counters fall to zero within ten seconds
+	local i
+	for i in $(seq 1 50); do
+		[ "$(counter vms) $(counter vcpus) $(counter pages)" = "0 0 0" ] && return 0
+		sleep 0.2
+	done
+	echo "vms $(counter vms) vcpus $(counter vcpus) pages $(counter pages)"
+	return 1
+}
+
+# A nested Linux under QEMU; its console is stdout
+qemu=qemu-system-x86_64-microvm
+guest_args() {
+	echo "-M $1 -accel kvm -cpu host -m 128 -nodefaults -no-user-config -display none -no-reboot -serial stdio" \
+		"-kernel /guest/vmlinuz -initrd /guest/initrd"
+}
+guest_append="console=ttyS0 quiet panic=-1 cryptomgr.notests initcall_blacklist=load_system_certificate_list"
+stock_guest() { # stock_guest SECONDS MACHINE [APPEND]
+	timeout "$1" $qemu $(guest_args "$2") -append "$guest_append ${3:-}" </dev/null 2>&1
+}
+umbra_guest() {
+	timeout "$1" umbra run -- $qemu $(guest_args "$2") -append "$guest_append ${3:-}" </dev/null 2>&1
+}

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+# Ends of every kind, with QEMU, glue, shadow and module together.
+. /testbed/lib.sh
+
+boot() { # boot NAME: starts a guest that stays at work; sets vmm, waits for its kernel's first line
+	umbra run -- $qemu $(guest_args microvm) -append "console=ttyS0 panic=-1 ${2:-}" </dev/null >"/tmp/$1" 2>&1 &
+	vmm=$!
+}
+shadow_of() { # the shadow that process $1 or its child started
+	local p
+	for p in $(pidof umbra-shadow); do
+		[ "$(awk '/^PPid/ { print $2 }' "/proc/$p/status" 2>/dev/null)" = "$1" ] && echo "$p" && return
+	done
+}
+ended() { # ended PID: it ends within ten seconds
+	local i
+	for i in $(seq 1 100); do
+		kill -0 "$1" 2>/dev/null || return 0
+		sleep 0.1
+	done
+	kill -9 "$1"
+	return 1
+}
+sleep_random() { usleep $((($(od -An -N2 -tu2 /dev/urandom) * $1) / 65536 * 1000)); }
+no_shadow() { local i; for i in $(seq 1 50); do pidof umbra-shadow >/dev/null || return 0; sleep 0.1; done; return 1; }
+
+expect life.load "insmod failed" umbra_load
+rounds=${rounds:-10}
+
+bad=0
+for i in $(seq 1 "$rounds"); do
+	boot kill
+	sleep_random 4000
+	kill -9 "$vmm"
+	wait "$vmm" 2>/dev/null
+	no_shadow || bad=$((bad + 1))
+done
+expect life.kill-vmm "after $bad of $rounds kills of the VMM its shadow lived on" test $bad = 0
+expect life.kill-vmm.idle "VMs, vCPUs or pages left over" umbra_idle
+
+bad=0
+for i in $(seq 1 "$rounds"); do
+	boot kill
+	sleep 0.5
+	sleep_random 4000
+	s=$(pidof umbra-shadow)
+	[ -n "$s" ] && kill -9 $s
+	ended "$vmm" || bad=$((bad + 1))
+	wait "$vmm" 2>/dev/null
+done
+tail -n 3 /tmp/kill
+expect life.kill-shadow "after $bad of $rounds kills of the shadow its VMM hung" test $bad = 0
+expect life.kill-shadow.said "the VMM's stderr does not say that the shadow died" grep -qi 'umbra.*shadow' /tmp/kill
+expect life.kill-shadow.idle "VMs, vCPUs or pages left over" umbra_idle
+
+# Two guests at once, one of them killed half-way: the other ends well. rmmod is refused meanwhile.
+boot first cryptomgr.notests
+first=$vmm
+sleep 1
+boot second cryptomgr.notests
+sleep 4
+expect life.two "two guests are not two VMs but $(counter vms)" test "$(counter vms)" = 2
+expect life.rmmod-busy "the module went with guests running" sh -c '! rmmod umbra 2>/dev/null'
+kill -9 "$first"
+wait "$first" 2>/dev/null
+for i in $(seq 1 900); do kill -0 "$vmm" 2>/dev/null || break; sleep 0.2; done
+expect life.two.other "the second guest did not end well: $(tail -n 1 /tmp/second)" grep -q '^guest: done' /tmp/second
+expect life.idle "VMs, vCPUs or pages left over" umbra_idle
+expect life.unload "rmmod failed" rmmod umbra
+exit $failed
