@@ -33,7 +33,21 @@ struct emul_ops {
 	/* A guest's vector register, 16 or 32 bytes (from the parked FPU state); write zero-extends as VEX does when len is 32 */
 	void (*vec_read)(struct emul_ctx *ctx, uint32_t reg, void *data, uint32_t len);
 	void (*vec_write)(struct emul_ctx *ctx, uint32_t reg, const void *data, uint32_t len, bool vex);
+	/*
+	 * Optional (NULL: none). Would page tables allow a write of len bytes (at most a page)? EMUL_OK or EMUL_RAISED,
+	 * never EMUL_PENDING, and no part of the sequence of accesses. Read-modify-write asks it first, so that its #PF
+	 * says W; INS asks it before it takes data from a port that it could not put down.
+	 */
+	int (*probe_write)(struct emul_ctx *ctx, uint64_t gva, uint32_t len);
 };
+
+/*
+ * Restart. After EMUL_USER nothing has changed but the progress of complete REP iterations (registers are written
+ * back, rip is not). The next emulate() fetches and decodes again and asks for the same accesses in the same order, as
+ * long as the guest has not changed its code meanwhile: answers must be matched by kind, address and length. Each
+ * REP iteration (or INS/OUTS batch) that is complete counts up ctx->commits, which starts at 0 in each emulate(): what was
+ * answered before that is used up, and is not asked again.
+ */
 
 struct emul_segment {
 	uint64_t base;
@@ -51,7 +65,8 @@ struct emul_ctx {
 	struct emul_segment seg[6]; /* ES CS SS DS FS GS */
 	uint8_t cpl;
 	uint8_t bytes[15]; /* the instruction as fetched, for reports */
-	uint8_t length;	   /* of the instruction; 0 before decoding */
+	uint8_t length;	   /* of the instruction, or what was fetched of one that cannot be decoded; 0 before decoding */
+	uint32_t commits;  /* set by emulate(): REP iterations completed in this call; see Restart */
 	bool rep_yield;	   /* set by emulate(): a REP stopped part-way on purpose, rip unchanged; enter the guest again */
 };
 
@@ -67,6 +82,7 @@ struct walk_regs {
 	uint64_t cr0, cr3, cr4, efer, rflags;
 	uint8_t maxphyaddr;
 	bool implicit; /* supervisor access made by the CPU itself (SMAP) */
+	const uint64_t *pdpte; /* PAE paging: the four registers; NULL: as in memory now */
 };
 struct vm;
 /* 0: *gpa is set; -1: *error is set. Sets accessed and dirty bits as hardware does. */

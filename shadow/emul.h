@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#ifndef UMBRA_EMUL_H
+#define UMBRA_EMUL_H
+
+#include <Zydis/Zydis.h>
+
+#include "emulate.h"
+
+/* Inside the emulator only: emulate.c decodes and addresses, emul_*.c execute. */
+
+#define FLAG_CF (1ull << 0)
+#define FLAG_PF (1ull << 2)
+#define FLAG_AF (1ull << 4)
+#define FLAG_ZF (1ull << 6)
+#define FLAG_SF (1ull << 7)
+#define FLAG_DF (1ull << 10)
+#define FLAG_OF (1ull << 11)
+#define FLAG_RF (1ull << 16)
+#define FLAG_VM (1ull << 17)
+#define FLAG_AC (1ull << 18)
+#define FLAGS_ARITH (FLAG_CF | FLAG_PF | FLAG_AF | FLAG_ZF | FLAG_SF | FLAG_OF)
+
+#define VEC_DE 0
+#define VEC_UD 6
+#define VEC_NM 7
+#define VEC_SS 12
+#define VEC_GP 13
+#define VEC_AC 17
+
+/* Besides EMUL_OK, EMUL_PENDING and EMUL_RAISED, what an executing function can return. */
+#define EXEC_UNKNOWN 2
+#define EXEC_YIELD 3
+
+enum { RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI };
+enum { SEG_ES, SEG_CS, SEG_SS, SEG_DS, SEG_FS, SEG_GS };
+
+enum emul_access { ACCESS_READ, ACCESS_WRITE, ACCESS_CHECK /* limits only */ };
+
+struct emul {
+	struct emul_ctx *ctx;
+	bool long64;	   /* 64-bit code */
+	bool flat_types;   /* real or virtual-8086 mode: no descriptor types */
+	uint32_t asize;	   /* address size in bits */
+	uint32_t osize;	   /* operand size in bits, 8 for byte instructions */
+	uint64_t gpr[16];  /* working copy: becomes the guest's when the instruction (or a REP iteration) is complete */
+	uint64_t rflags;
+	ZydisDecodedInstruction insn;
+	ZydisDecodedOperand op[ZYDIS_MAX_OPERAND_COUNT];
+};
+
+static inline uint64_t mask_bits(uint32_t bits)
+{
+	return bits >= 64 ? ~0ull : (1ull << bits) - 1;
+}
+
+static inline int64_t sign_extend(uint64_t value, uint32_t bits)
+{
+	return bits >= 64 ? (int64_t)value : (int64_t)(value << (64 - bits)) >> (64 - bits);
+}
+
+/* emulate.c */
+int emul_raise(struct emul *e, uint8_t vector, bool has_code);
+/* Segment, limit, canonical and (unless CR0.AM is off) alignment checks of [offset, offset + len) -> linear address. */
+int emul_linear(struct emul *e, uint32_t seg, uint64_t offset, uint32_t len, enum emul_access access, uint64_t *gva);
+bool emul_linear_ok(struct emul *e, uint32_t seg, uint64_t offset, uint32_t len, enum emul_access access);
+/* The linear address of a memory operand, moved by displace bytes (bit strings). */
+int emul_operand_gva(struct emul *e, const ZydisDecodedOperand *op, int64_t displace, uint32_t len,
+		     enum emul_access access, uint64_t *gva);
+/* Operands by number: register, immediate or memory of up to 8 bytes. */
+int emul_get(struct emul *e, uint32_t nr, uint64_t *value);
+int emul_get_for_write(struct emul *e, uint32_t nr, uint64_t *value);
+int emul_put(struct emul *e, uint32_t nr, uint64_t value);
+uint64_t emul_reg_get(struct emul *e, uint32_t index, uint32_t bits);
+void emul_reg_put(struct emul *e, uint32_t index, uint32_t bits, uint64_t value);
+int emul_read(struct emul *e, uint64_t gva, void *data, uint32_t len);
+int emul_write(struct emul *e, uint64_t gva, const void *data, uint32_t len);
+int emul_probe_write(struct emul *e, uint64_t gva, uint32_t len);
+void emul_commit_registers(struct emul *e); /* working copy of general registers -> guest */
+
+/* Each says EXEC_UNKNOWN when the instruction is not its own. */
+int emul_exec(struct emul *e);	      /* emul_exec.c: moves, arithmetic */
+int emul_exec_bits(struct emul *e);   /* emul_bits.c: shifts, bit tests, multiply, divide */
+int emul_exec_string(struct emul *e); /* emul_string.c: strings and ports */
+int emul_exec_vec(struct emul *e);    /* emul_vec.c: vector moves */
+
+/* emul_alu.c: pure functions. bits: 8, 16, 32, 64; operands above bits are ignored; *flags: only what the instruction defines
+ * changes (undefined ones keep some legal value). SDM 1, appendix A. */
+enum alu_op { ALU_ADD, ALU_OR, ALU_ADC, ALU_SBB, ALU_AND, ALU_SUB, ALU_XOR, ALU_CMP }; /* order of the opcodes */
+uint64_t alu_binary(enum alu_op op, uint64_t a, uint64_t b, uint32_t bits, uint64_t *flags);
+uint64_t alu_inc(uint64_t a, uint32_t bits, uint64_t *flags);
+uint64_t alu_dec(uint64_t a, uint32_t bits, uint64_t *flags);
+uint64_t alu_neg(uint64_t a, uint32_t bits, uint64_t *flags);
+enum alu_shift { SHIFT_ROL, SHIFT_ROR, SHIFT_RCL, SHIFT_RCR, SHIFT_SHL, SHIFT_SHR, SHIFT_SAR }; /* count: CL or imm8, raw */
+uint64_t alu_shift(enum alu_shift op, uint64_t a, uint32_t count, uint32_t bits, uint64_t *flags);
+uint64_t alu_shift_double(bool left, uint64_t a, uint64_t b, uint32_t count, uint32_t bits, uint64_t *flags);
+/* lo and hi: the double-width product, each of bits width */
+void alu_mul(bool is_signed, uint64_t a, uint64_t b, uint32_t bits, uint64_t *lo, uint64_t *hi, uint64_t *flags);
+/* hi:lo / divisor; false: #DE */
+bool alu_div(bool is_signed, uint64_t *lo, uint64_t *hi, uint64_t divisor, uint32_t bits);
+bool alu_condition(uint32_t code, uint64_t flags); /* low four bits of Jcc, SETcc, CMOVcc */
+
+#endif
