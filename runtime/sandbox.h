@@ -37,6 +37,9 @@ void sandbox_enter(struct sandbox *sandbox);
  */
 void sandbox_thread(enum sandbox_role role);
 
+/* The calling thread's role, for messages. Async-signal-safe. */
+const char *sandbox_role_name(void);
+
 /* Ends the process with the reason sent as CHANNEL_DEATH and to stderr. Any thread, signal handlers too. */
 _Noreturn void sandbox_die(const char *reason);
 
