@@ -6,6 +6,7 @@ ok() { echo "ok $1" | tee -a "$results"; }
 not_ok() { echo "not ok $1: $2" | tee -a "$results"; }
 skip() { echo "skip $1: $2" | tee -a "$results"; }
 bounded() { timeout --foreground -k 20 "$@"; } # SECONDS COMMAND...
+not() { ! "$@"; }
 check() { # check NAME REASON COMMAND...
 	local name=$1 reason=$2
 	shift 2
@@ -158,6 +159,20 @@ machine_results() {
 	else
 		ok "$part.kernel-log"
 	fi
+}
+
+part_testbed() {
+	local log=$build_root/logs/testbed.console status=0
+	"$testbed/machine.sh" --hw svm --cpus 2 --mem 1536 --script "$testbed/in/stock.sh" --timeout 120 --log "$log" || status=$?
+	cat "$log"
+	check testbed.status "exit status $status, not 7" test $status = 7
+	check testbed.guest "no guest on stock KVM" grep -aq '^guest: done' "$log"
+	check testbed.off "the guest did not power off" grep -aq 'reboot: Power down' "$log"
+	status=0
+	echo 'sleep 100' >"$build_root/logs/testbed.hang"
+	"$testbed/machine.sh" --hw svm --script "$build_root/logs/testbed.hang" --timeout 8 --log "$log" || status=$?
+	check testbed.timeout "exit status $status, not 124" test $status = 124
+	check testbed.tidy "the emulator lives on" not pgrep -f "file:$log"
 }
 
 part_vmx_core() { machine vmx-core core.sh --cpus 2 --append "scale=${UMBRA_SCALE:-100}"; }

@@ -17,6 +17,7 @@ parts=(
 	"sparse       600 -       sparse finds nothing in the module"
 	"unit         1800 -      unit tests under ASan and UBSan"
 	"module-6.12  600 -       the module builds for Linux 6.12"
+	"testbed      300 -       the emulated machines themselves: exit status, time-out, stock KVM on SVM"
 	"vmx-core     1500 product the module's ABI on VMX, 2 CPUs"
 	"vmx-linux    900 product  Linux under QEMU on Umbra and on stock KVM, same output"
 	"vmx-life     1500 product kill, two guests, rmmod"

@@ -15,11 +15,9 @@ cached "$out" "$testbed/init" "$testbed/guest-init" "${BASH_SOURCE[0]}" "$qemu" 
 work=$(mktemp -d "$cache/initramfs.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 root=$work/root
-mkdir -p "$root/etc" "$root"/{bin,sbin,dev,proc,sys,tmp,lib/modules,guest,testbed,usr/share/qemu,var/tmp} "$work/guest"/{bin,dev,proc,sys,tmp,testbed}
+mkdir -p "$root/etc" "$root"/{bin,sbin,dev,proc,sys,tmp,lib/modules,guest,testbed,usr/share/qemu,var/tmp}
 
-cp /bin/busybox "$work/guest/bin/"
-install -m 755 "$testbed/guest-init" "$work/guest/init"
-cpio_pack "$work/guest" >"$root/guest/initrd"
+guest_initrd "$root/guest/initrd"
 cp "$tree/boot/vmlinuz-$release" "$root/guest/vmlinuz"
 
 cp /bin/busybox "$root/bin/"

@@ -67,6 +67,17 @@ root_add_libs() {
 # cpio_pack DIR: an uncompressed archive of DIR on stdout, independent of names, times and owners outside
 cpio_pack() { (cd "$1" && find . -mindepth 1 | LC_ALL=C sort | cpio --quiet -o -H newc -R 0:0); }
 
+# guest_initrd OUT: the nested guest's file system
+guest_initrd() {
+	local root
+	root=$(mktemp -d)
+	mkdir -p "$root"/{bin,dev,proc,sys,tmp}
+	cp /bin/busybox "$root/bin/"
+	install -m 755 "$testbed/guest-init" "$root/init"
+	cpio_pack "$root" >"$1"
+	rm -rf "$root"
+}
+
 # cached OUT INPUT...: true when OUT is newer than all inputs (files or folders)
 cached() {
 	local out=$1 input

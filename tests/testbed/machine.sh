@@ -72,6 +72,7 @@ tree=$(kernel_fetch "$kernel")
 release=$(basename "$tree")
 base=$("$testbed/initramfs.sh" "$tree")
 mkdir -p "$run/top/testbed"
+cp "$testbed"/in/*.sh "$run/top/testbed/"
 if [ -n "$script" ]; then cp "$script" "$run/top/testbed/script"; else echo true >"$run/top/testbed/script"; fi
 cp "$base" "$run/initrd.img"
 for overlay in ${overlays[@]+"${overlays[@]}"} "$run/top"; do

@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
 # umbra-root.sh BUILD OUT: makes OUT an overlay with Umbra as `cmake --install BUILD` installs it, the
-# libraries it needs, /umbra.ko, the machine tests and the scripts of tests/testbed/in.
+# libraries it needs, /umbra.ko and the machine tests.
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
@@ -19,7 +19,6 @@ done
 ko=$(find "$out" -name umbra.ko | head -n 1)
 [ -n "$ko" ] || die "no umbra.ko in the installed tree: is the shim built?"
 mv "$ko" "$out/umbra.ko"
-cp "$testbed"/in/*.sh "$out/testbed/"
 while read -r file; do
 	root_add_libs "$out" "$file"
 done < <(find "$out/usr" -type f \( -perm -u+x -o -name '*.so*' \))

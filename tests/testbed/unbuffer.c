@@ -10,7 +10,7 @@
 
 static FILE *open_unbuffered(const char *name, const char *path, const char *mode)
 {
-	FILE *(*next)(const char *, const char *) = (FILE *(*)(const char *, const char *))dlsym(RTLD_NEXT, name);
+	FILE *(*next)(const char *, const char *) = (FILE * (*)(const char *, const char *)) dlsym(RTLD_NEXT, name);
 	FILE *file = next ? next(path, mode) : NULL;
 
 	if (file && mode[0] != 'r')

@@ -33,7 +33,7 @@ umbra_idle() { # all of the module's counters fall to zero within ten seconds
 qemu=qemu-system-x86_64-microvm
 guest_args() {
 	echo "-M $1 -accel kvm -cpu host -m 128 -nodefaults -no-user-config -display none -no-reboot -serial stdio" \
-		"-kernel /guest/vmlinuz -initrd /guest/initrd"
+		"${guest_files:--kernel /guest/vmlinuz -initrd /guest/initrd}"
 }
 guest_append="console=ttyS0 quiet panic=-1 cryptomgr.notests initcall_blacklist=load_system_certificate_list"
 stock_guest() { # stock_guest SECONDS MACHINE [APPEND]

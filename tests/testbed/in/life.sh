@@ -2,15 +2,9 @@
 # Ends of every kind, with QEMU, glue, shadow and module together.
 . /testbed/lib.sh
 
-boot() { # boot NAME: starts a guest that stays at work; sets vmm, waits for its kernel's first line
+boot() { # boot NAME [APPEND]: starts a guest, its console to /tmp/NAME; sets vmm
 	umbra run -- $qemu $(guest_args microvm) -append "console=ttyS0 panic=-1 ${2:-}" </dev/null >"/tmp/$1" 2>&1 &
 	vmm=$!
-}
-shadow_of() { # the shadow that process $1 or its child started
-	local p
-	for p in $(pidof umbra-shadow); do
-		[ "$(awk '/^PPid/ { print $2 }' "/proc/$p/status" 2>/dev/null)" = "$1" ] && echo "$p" && return
-	done
 }
 ended() { # ended PID: it ends within ten seconds
 	local i
@@ -21,7 +15,7 @@ ended() { # ended PID: it ends within ten seconds
 	kill -9 "$1"
 	return 1
 }
-sleep_random() { usleep $((($(od -An -N2 -tu2 /dev/urandom) * $1) / 65536 * 1000)); }
+sleep_random() { usleep $((RANDOM % $1 * 1000)); }
 no_shadow() { local i; for i in $(seq 1 50); do pidof umbra-shadow >/dev/null || return 0; sleep 0.1; done; return 1; }
 
 expect life.load "insmod failed" umbra_load
@@ -52,6 +46,21 @@ tail -n 3 /tmp/kill
 expect life.kill-shadow "after $bad of $rounds kills of the shadow its VMM hung" test $bad = 0
 expect life.kill-shadow.said "the VMM's stderr does not say that the shadow died" grep -qi 'umbra.*shadow' /tmp/kill
 expect life.kill-shadow.idle "VMs, vCPUs or pages left over" umbra_idle
+
+# A shadow that makes a forbidden system call: it dies, the message names the call, another guest goes on.
+boot other cryptomgr.notests
+other=$vmm
+export UMBRA_SHADOW=/usr/libexec/umbra/umbra-shadow-test UMBRA_TEST_FORBIDDEN_SYSCALL=2
+boot forbidden
+unset UMBRA_SHADOW UMBRA_TEST_FORBIDDEN_SYSCALL
+sleep 4
+expect life.forbidden "the VMM of a shadow that broke its policy lives on" ended "$vmm"
+tail -n 3 /tmp/forbidden
+expect life.forbidden.said "the VMM's stderr does not name the system call" grep -q getppid /tmp/forbidden
+expect life.forbidden.other "the other guest's VMM went too" kill -0 "$other"
+kill -9 "$other"
+wait
+expect life.forbidden.idle "VMs, vCPUs or pages left over" umbra_idle
 
 # Two guests at once, one of them killed half-way: the other ends well. rmmod is refused meanwhile.
 boot first cryptomgr.notests

@@ -1,0 +1,118 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-or-later
+# Builds Umbra and boots a Linux guest under QEMU on it: on this machine if it can, else on an emulated one.
+#   qemu-glue/demo.sh [--emulated | --native]
+set -euo pipefail
+want=auto
+case ${1:-} in
+--emulated | --native) want=${1#--} ;;
+'') ;;
+*) sed -n '3,4s/^# //p' "$0"; exit 2 ;;
+esac
+demo_root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+. "$demo_root/tests/testbed/lib.sh"
+. "$demo_root/tests/parts.sh"
+
+child='' scratch=$(mktemp -d)
+finish() {
+	trap - EXIT INT TERM
+	if [ -n "$child" ]; then
+		kill -TERM "$child" 2>/dev/null || true
+		wait "$child" 2>/dev/null || true
+	fi
+	rm -rf "$scratch"
+}
+trap finish EXIT
+trap 'echo; echo "demo: interrupted"; exit 130' INT
+trap 'exit 143' TERM
+
+# progress PID FILE: shows FILE as it grows, dots while nothing comes, until the process ends
+progress() {
+	local more text='' dots=
+	while true; do
+		if IFS= read -r -t 1 more; then
+			[ -z "$dots" ] || echo
+			case $text$more in TESTBED-*) ;; *) echo "$text$more" ;; esac
+			text='' dots=
+		elif [ $? -gt 128 ]; then # nothing new, or a part of a line
+			text=$text$more dots=1
+			printf .
+		else
+			break
+		fi
+	done < <(tail -n +1 -s 0.2 --pid="$1" -F "$2" 2>/dev/null)
+	[ -z "$dots" ] || echo
+}
+
+# step TEXT COMMAND...: quiet, with dots; its output only if it fails
+step() {
+	local text=$1
+	shift
+	printf '== %s ' "$text"
+	"$@" </dev/null >"$scratch/step" 2>&1 &
+	child=$!
+	while kill -0 "$child" 2>/dev/null; do
+		sleep 1
+		printf .
+	done
+	echo
+	if wait "$child"; then
+		child=
+	else
+		child=
+		tail -n 40 "$scratch/step"
+		echo "demo: this step failed: $text" >&2
+		exit 1
+	fi
+}
+
+# Why this machine cannot run a guest on Umbra itself; nothing when it can.
+native_obstacle() {
+	local users
+	grep -qw vmx /proc/cpuinfo || { echo "its CPU shows no VMX"; return; }
+	[ -e "/lib/modules/$(uname -r)/build/Makefile" ] || { echo "it has no headers of its kernel $(uname -r)"; return; }
+	[ "$(cat /proc/sys/kernel/modules_disabled 2>/dev/null)" = 0 ] || { echo "its kernel loads no modules"; return; }
+	grep -q '^CapEff:.*[13579bdf]....$' /proc/self/status || { echo "this process may not load modules"; return; }
+	[ -d /sys/module/umbra ] && { echo "the module umbra is loaded already (rmmod umbra)"; return; }
+	[ -r "/boot/vmlinuz-$(uname -r)" ] || { echo "/boot has no kernel image to be the guest"; return; }
+	users=$(awk '$1 == "kvm_intel" { print $3 }' /proc/modules)
+	[ "${users:-0}" = 0 ] || { echo "KVM has guests running"; return; }
+	# Since 6.12 a loaded kvm_intel holds VMX even without guests.
+	if [ -n "$users" ] && [ "$(printf '%s\n' 6.12 "$(uname -r)" | sort -V | head -n 1)" = 6.12 ]; then
+		echo "kvm_intel is loaded and holds VMX (modprobe -r kvm_intel)"
+	fi
+}
+
+echo "Umbra: KVM's work in a sandboxed user process, a small module in the kernel."
+step "packages" "$demo_root/tests/setup.sh"
+obstacle=$(native_obstacle)
+if [ "$want" = native ] && [ -n "$obstacle" ]; then
+	echo "demo: not on this machine: $obstacle" >&2
+	exit 1
+fi
+[ "$want" != emulated ] || obstacle="--emulated was given"
+shim_lines=$(cloc --quiet --csv --include-lang="C,C/C++ Header,Assembly" "$demo_root/shim" | awk -F, '$2 == "SUM" { print $5 }')
+
+if [ -z "$obstacle" ]; then
+	echo "== running on this machine: it has VMX and nothing is in the way"
+	step "building for $(uname -r)" configure_build native gcc -DUMBRA_KDIR="/lib/modules/$(uname -r)/build" -DUMBRA_PARTS="$product_parts"
+	step "putting the parts together" "$testbed/umbra-root.sh" "$build_root/native" "$build_root/native-root"
+	step "the guest's file system" guest_initrd "$scratch/initrd"
+	export umbra_scripts=$testbed/in umbra_ko=$build_root/native-root/umbra.ko guest_kernel=/boot/vmlinuz-$(uname -r)
+	export guest_initrd=$scratch/initrd shim_lines UMBRA_ROOT=$build_root/native-root
+	export PATH=$UMBRA_ROOT/usr/bin:$PATH
+	bash "$testbed/in/demo.sh" </dev/null >"$scratch/console" 2>&1 &
+else
+	echo "== running on an emulated machine (Bochs, VMX): $obstacle"
+	step "building for Debian's kernel $(kernel_release 6.1)" product_build
+	echo "== starting the machine: 20 seconds of boot, then the guest"
+	"$testbed/machine.sh" --hw vmx --cpus 1 --overlay "$build_root/root" --script "$testbed/in/demo.sh" \
+		--append "shim_lines=$shim_lines" --timeout 600 --log "$scratch/console" 2>"$scratch/errors" &
+fi
+child=$!
+progress "$child" "$scratch/console"
+status=0
+wait "$child" || status=$?
+child=
+if [ -s "$scratch/errors" ]; then cat "$scratch/errors" >&2; fi
+exit $status
