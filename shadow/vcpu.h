@@ -19,6 +19,8 @@ struct pending_exception {
 	bool has_error_code;
 	bool has_payload;
 	uint8_t vector;
+	uint8_t type;	  /* UMBRA_EVENT_ICEBP, UMBRA_EVENT_SOFT_EXC; 0: a hardware exception */
+	uint8_t insn_len; /* with such a type */
 	uint32_t error_code;
 	uint64_t payload; /* CR2 for #PF, DR6 bits for #DB */
 };
@@ -59,6 +61,8 @@ struct vcpu {
 
 	struct kvm_cpuid_entry2 cpuid[VCPU_MAX_CPUID];
 	uint32_t cpuid_count;
+	uint16_t cpuid_first[3][32]; /* cpuid.c: [function >> 30][low 5 bits]: its first entry + 1; 0: none */
+	uint16_t cpuid_next[VCPU_MAX_CPUID]; /* next entry of the same function + 1; 0: none */
 	uint64_t cr4_guest_bits;  /* CR4 bits that cpuid[] allows */
 	uint64_t xcr0_guest_bits; /* XCR0 bits that cpuid[] allows */
 	uint64_t efer_guest_bits;
@@ -86,6 +90,18 @@ struct vcpu {
 	uint64_t exits[UMBRA_EXIT_REASONS]; /* counters; read by others without a lock */
 	uint64_t exits_user;		    /* that went to the VMM */
 	uint64_t exits_shim_calls;	    /* RUNs */
+
+	/* The core's own (vcpu_thread.c, inject.c, debug.c) */
+	bool injecting;		/* an event was handed over for the present entry */
+	bool run_failed;	/* the shim refused RUN or the state */
+	bool debug_pending;	/* a single step of the VMM's debugger is to be reported */
+	bool debug_tf;		/* RFLAGS.TF was set for the VMM's debugger, not by the guest */
+	bool debug_drs;		/* the VMM's breakpoints are in run->dr */
+	uint64_t debug_saved[5]; /* the guest's DR0-3, DR7 meanwhile */
+	uint64_t exits_runs;	/* KVM_RUN calls */
+	void *call_buf;		/* private copy of a call's payload */
+	uint32_t spin;		/* how long waiting for the bell without sleep pays */
+	atomic_uint pv_unhalt;	/* A: KVM_HC_KICK_CPU */
 };
 
 #define VCPU_REQ_STOP (1 << 0)	/* the VMM wants KVM_RUN to end */

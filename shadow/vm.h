@@ -60,6 +60,7 @@ struct vm {
 	_Atomic(struct slots *) slots;	  /* R */
 	_Atomic(struct ioevents *) ioevents; /* R */
 	struct irq_routes *routes;	  /* own lock: see routing.h */
+	struct eventfds *eventfds;	  /* own lock: see routing.h */
 	struct vcpu *vcpu[VM_MAX_VCPUS];  /* A: set once */
 	atomic_uint vcpus;		  /* A */
 	bool created;			  /* V: KVM_CREATE_VM done */
@@ -74,6 +75,7 @@ struct vm {
 	uint32_t max_vcpu_ids;		  /* V */
 	uint32_t disabled_exits;	  /* V: KVM_CAP_X86_DISABLE_EXITS */
 	uint64_t bus_lock_mode;		  /* V */
+	_Atomic uint64_t tsc_offset;	  /* A: by the VMM's last TSC write, 0: none yet; writes within a second share it */
 	uint32_t tsc_khz;		  /* V: default for new vCPUs, kHz */
 	struct vm_clock *clock;		  /* own lock: see clock.h */
 	uint64_t tss_addr, identity_map_addr; /* V: stored; unrestricted guest needs neither */
