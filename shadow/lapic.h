@@ -27,6 +27,13 @@ struct lapic {
 	bool pv_eoi_pending;	    /* the guest may skip the EOI of the ISR's highest vector */
 	atomic_uint init_pending;   /* A */
 	atomic_uint sipi_vector;    /* A: 0x100 | vector when one is there */
+	atomic_uint error_request;  /* A: ESR bits that other threads ask for */
+	atomic_uint lowest_taken;   /* A: lowest-priority messages taken so far */
+	uint64_t pv_eoi_gpa;	    /* with pv_eoi_pending: where the guest's bit was set */
+	uint32_t error_next;	    /* ESR bits since its last write */
+	uint32_t timer_mode;	    /* LVT timer bits 18:17 that are in force */
+	uint8_t irr_any, isr_any;   /* bit n: register n of IRR, ISR is not zero */
+	bool eoi_exit_pending;	    /* see lapic_eoi_exit_pending() */
 };
 
 /* On the vCPU's thread. */

@@ -1,0 +1,237 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "routing.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+#include <unistd.h>
+
+#include "sandbox.h"
+#include "vcpu.h"
+
+/*
+ * The event thread: eventfds of the VMM become interrupts (irqfd) or requests to stop KVM_RUN (kick). The control thread
+ * changes the set; an irqfd that is taken out raises nothing any more once that call is back.
+ */
+
+#define IRQFDS_MAX 1024
+#define EVENTS 16
+#define TAG_IRQFD (1ull << 63)
+
+struct irqfd {
+	int fd; /* -1: free */
+	uint32_t gsi;
+	uint32_t cookie;     /* which eventfd it is, for the VMM as a whole */
+	uint32_t generation; /* an event for a former user of this place is not taken for this one */
+	bool drain;
+};
+
+struct eventfds {
+	pthread_mutex_t lock; /* protects irqfd[], irqfds */
+	int epoll;
+	pthread_t thread;
+	uint32_t irqfds;	       /* places ever used */
+	struct irqfd irqfd[IRQFDS_MAX];
+	struct vcpu *kick[VM_MAX_VCPUS]; /* set before the descriptor is in the set */
+	uint32_t kicks;
+};
+
+static uint64_t irqfd_tag(const struct eventfds *events, const struct irqfd *irqfd)
+{
+	return TAG_IRQFD | (uint64_t)(irqfd->generation & 0x7fffffff) << 32 | (uint64_t)(irqfd - events->irqfd);
+}
+
+/* ---- the thread ---- */
+
+/* false: this is no eventfd that can be read; without it the thread would spin. */
+static bool drain(int fd)
+{
+	uint64_t count;
+	ssize_t got = read(fd, &count, sizeof(count));
+
+	return got == sizeof(count) || (got < 0 && (errno == EAGAIN || errno == EINTR));
+}
+
+static void irqfd_event(struct vm *vm, uint64_t tag)
+{
+	struct eventfds *events = vm->eventfds;
+	struct irqfd *irqfd = &events->irqfd[(uint32_t)tag % IRQFDS_MAX];
+
+	/* Held across the interrupt, so that a deassign cannot come in between. */
+	pthread_mutex_lock(&events->lock);
+	if (irqfd->fd >= 0 && irqfd_tag(events, irqfd) == tag) {
+		if (irqfd->drain && !drain(irqfd->fd))
+			epoll_ctl(events->epoll, EPOLL_CTL_DEL, irqfd->fd, NULL);
+		else
+			routing_set_irq(vm, irqfd->gsi, 1);
+	}
+	pthread_mutex_unlock(&events->lock);
+}
+
+static void kick_event(struct vm *vm, uint64_t tag)
+{
+	struct eventfds *events = vm->eventfds;
+	struct vcpu *vcpu;
+
+	if (tag >= VM_MAX_VCPUS)
+		return;
+	vcpu = __atomic_load_n(&events->kick[tag], __ATOMIC_ACQUIRE);
+	/* Drained first: a kick after this look at stop makes the descriptor readable again. */
+	if (!drain(vcpu->kick_fd)) {
+		epoll_ctl(events->epoll, EPOLL_CTL_DEL, vcpu->kick_fd, NULL);
+		return;
+	}
+	if (__atomic_load_n(&vcpu->channel->stop, __ATOMIC_SEQ_CST))
+		vcpu_notify(vcpu, VCPU_REQ_STOP);
+}
+
+static void *event_thread(void *opaque)
+{
+	struct vm *vm = opaque;
+	struct epoll_event event[EVENTS];
+
+	sandbox_thread(SANDBOX_EVENT);
+	for (;;) {
+		int n = epoll_wait(vm->eventfds->epoll, event, EVENTS, -1);
+
+		if (n < 0 && errno != EINTR)
+			sandbox_die("event thread: epoll_wait failed");
+		for (int i = 0; i < n; i++) {
+			if (event[i].data.u64 & TAG_IRQFD)
+				irqfd_event(vm, event[i].data.u64);
+			else
+				kick_event(vm, event[i].data.u64);
+		}
+	}
+	return NULL;
+}
+
+int eventfds_start(struct vm *vm)
+{
+	struct eventfds *events = calloc(1, sizeof(*events));
+	int ret;
+
+	if (!events)
+		return -ENOMEM;
+	pthread_mutex_init(&events->lock, NULL);
+	events->epoll = epoll_create1(EPOLL_CLOEXEC);
+	if (events->epoll < 0) {
+		ret = -errno;
+		free(events);
+		return ret;
+	}
+	vm->eventfds = events;
+	ret = pthread_create(&events->thread, NULL, event_thread, vm);
+	if (ret) {
+		vm->eventfds = NULL;
+		close(events->epoll);
+		free(events);
+	}
+	return -ret;
+}
+
+/* ---- the control thread's side ---- */
+
+int eventfds_add_vcpu(struct vcpu *vcpu)
+{
+	struct eventfds *events = vcpu->vm->eventfds;
+	struct epoll_event event = { .events = EPOLLIN, .data.u64 = events->kicks };
+	int flags;
+
+	if (events->kicks >= VM_MAX_VCPUS)
+		return -ENOSPC;
+	/* The glue's own eventfd, which it only writes: the event thread must never wait in read(). */
+	flags = fcntl(vcpu->kick_fd, F_GETFL);
+	if (flags < 0 || fcntl(vcpu->kick_fd, F_SETFL, flags | O_NONBLOCK))
+		return -errno;
+	__atomic_store_n(&events->kick[events->kicks], vcpu, __ATOMIC_RELEASE);
+	if (epoll_ctl(events->epoll, EPOLL_CTL_ADD, vcpu->kick_fd, &event))
+		return -errno;
+	events->kicks++;
+	return 0;
+}
+
+static struct irqfd *irqfd_place(struct eventfds *events)
+{
+	for (uint32_t i = 0; i < events->irqfds; i++)
+		if (events->irqfd[i].fd < 0)
+			return &events->irqfd[i];
+	return events->irqfds < IRQFDS_MAX ? &events->irqfd[events->irqfds] : NULL;
+}
+
+static int irqfd_assign(struct eventfds *events, const struct kvm_irqfd *args, uint32_t cookie, int *fd)
+{
+	struct epoll_event event = { .events = EPOLLIN };
+	struct irqfd *irqfd;
+	int flags;
+
+	for (uint32_t i = 0; i < events->irqfds; i++)
+		if (events->irqfd[i].fd >= 0 && events->irqfd[i].cookie == cookie)
+			return -EBUSY; /* one eventfd raises one interrupt */
+	irqfd = irqfd_place(events);
+	if (!irqfd)
+		return -ENOSPC;
+	flags = fcntl(*fd, F_GETFL);
+	if (flags < 0)
+		return -errno;
+	/* The VMM's descriptor stays as it is. One that blocks is watched by edges and not read: the VMM could be quicker. */
+	irqfd->drain = flags & O_NONBLOCK;
+	if (!irqfd->drain)
+		event.events |= EPOLLET;
+	irqfd->gsi = args->gsi;
+	irqfd->cookie = cookie;
+	irqfd->generation++;
+	irqfd->fd = *fd;
+	event.data.u64 = irqfd_tag(events, irqfd);
+	if (epoll_ctl(events->epoll, EPOLL_CTL_ADD, *fd, &event)) {
+		irqfd->fd = -1;
+		if (irqfd == &events->irqfd[events->irqfds])
+			events->irqfds++;
+		return errno == EPERM ? -EINVAL : -errno; /* EPERM: a file that cannot be waited for, so no eventfd */
+	}
+	if (irqfd == &events->irqfd[events->irqfds])
+		events->irqfds++;
+	*fd = -1;
+	return 0;
+}
+
+/* As on KVM, one that is not there is no error. */
+static int irqfd_deassign(struct eventfds *events, const struct kvm_irqfd *args, uint32_t cookie)
+{
+	for (uint32_t i = 0; i < events->irqfds; i++) {
+		struct irqfd *irqfd = &events->irqfd[i];
+
+		if (irqfd->fd < 0 || irqfd->cookie != cookie || irqfd->gsi != args->gsi)
+			continue;
+		/* The VMM holds the same file: closing our number alone would leave it in the set. */
+		epoll_ctl(events->epoll, EPOLL_CTL_DEL, irqfd->fd, NULL);
+		close(irqfd->fd);
+		irqfd->fd = -1;
+	}
+	return 0;
+}
+
+int eventfds_irqfd(struct vm *vm, const struct kvm_irqfd *irqfd, uint32_t cookie, int *fd, int *resample_fd)
+{
+	struct eventfds *events = vm->eventfds;
+	int ret;
+
+	(void)resample_fd; /* never kept */
+	if (irqfd->flags & ~(KVM_IRQFD_FLAG_DEASSIGN | KVM_IRQFD_FLAG_RESAMPLE))
+		return -EINVAL;
+	if (!(irqfd->flags & KVM_IRQFD_FLAG_DEASSIGN)) {
+		/* Resampling needs an irqchip with level-triggered pins, as on KVM. */
+		if (!vm->split_irqchip || irqfd->flags & KVM_IRQFD_FLAG_RESAMPLE)
+			return -EINVAL;
+		if (*fd < 0)
+			return -EBADF;
+	}
+	pthread_mutex_lock(&events->lock);
+	if (irqfd->flags & KVM_IRQFD_FLAG_DEASSIGN)
+		ret = irqfd_deassign(events, irqfd, cookie);
+	else
+		ret = irqfd_assign(events, irqfd, cookie, fd);
+	pthread_mutex_unlock(&events->lock);
+	return ret;
+}
