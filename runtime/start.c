@@ -1,14 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* umbra-shadow: opens the device, locks itself in, says hello, then serves one VMM. */
 #define _GNU_SOURCE
-#include <errno.h>
-#include <fcntl.h>
 #include <getopt.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
@@ -97,43 +94,6 @@ static void parse_options(int argc, char **argv, struct options *options)
 	}
 }
 
-const char *start_open_error(int error)
-{
-	switch (error) {
-	case ENOENT:
-	case ENODEV:
-	case ENXIO:
-		return "it is not there: load the module (modprobe umbra)";
-	case EACCES:
-	case EPERM:
-		return "no permission: the user must be in its group (kvm, as a rule)";
-	case EBUSY:
-		return "busy: another hypervisor holds the virtualization hardware";
-	default:
-		return strerror(error);
-	}
-}
-
-int start_open_device(const char *path, struct umbra_info *info, char *text, size_t size)
-{
-	int fd = open(path, O_RDWR | O_CLOEXEC);
-
-	if (fd < 0) {
-		snprintf(text, size, "%s: %s", path, start_open_error(errno));
-		return -1;
-	}
-	if (ioctl(fd, UMBRA_INFO, info)) {
-		snprintf(text, size, "%s: is not Umbra's device, or another version's (%s)", path, strerror(errno));
-	} else if (info->abi_version != UMBRA_ABI_VERSION) {
-		snprintf(text, size, "%s: the module speaks ABI version %u, this program %u: install both from one source",
-			 path, info->abi_version, UMBRA_ABI_VERSION);
-	} else {
-		return fd;
-	}
-	close(fd);
-	return -1;
-}
-
 #ifdef UMBRA_TEST_BUILD
 /* What a taken-over shadow might try: getppid is harmless and in no policy. */
 static void *break_out(void *arg)
@@ -177,7 +137,7 @@ static void say_hello(const struct sandbox *sandbox, const struct umbra_info *in
 int main(int argc, char **argv)
 {
 	struct options options = { .fd = -1, .device = "/dev/umbra", .forbidden_after = -1 };
-	const char *preload = getenv("LD_PRELOAD");
+	const char *preload = getenv("LD_PRELOAD"), *required = getenv("UMBRA_REQUIRE_NAMESPACES");
 	struct sandbox sandbox = { 0 };
 	struct umbra_info info;
 	struct shim shim;
@@ -188,7 +148,7 @@ int main(int argc, char **argv)
 	if (preload && strstr(preload, "libumbra-kvm"))
 		sandbox_die("started with libumbra-kvm.so preloaded: the starter must clear LD_PRELOAD");
 	sandbox.control_fd = options.fd;
-	sandbox.require_namespaces = options.require_namespaces;
+	sandbox.require_namespaces = options.require_namespaces || (required && !strcmp(required, "1"));
 	sandbox.device_fd = start_open_device(options.device, &info, text, sizeof(text));
 	if (sandbox.device_fd < 0)
 		sandbox_die(text);
