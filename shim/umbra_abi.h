@@ -121,7 +121,10 @@ struct umbra_create_vcpu {
 
 /* ---- vCPU: the run area, mapped shared from the vCPU descriptor ---- */
 
-/* State groups. RIP is stored at every exit; GPRs and CR2 are loaded and stored always. */
+/*
+ * State groups. When any group besides RIP is dirty, the whole state part is copied and checked, so all of it must hold
+ * acceptable values; only the dirty groups are loaded. RIP is stored at every exit; GPRs and CR2 are loaded and stored always.
+ */
 #define UMBRA_STATE_RIP (1ULL << 0)	 /* rip, rflags */
 #define UMBRA_STATE_INTR (1ULL << 1)	 /* intr_shadow, pending_dbg; intr_shadow is stored at every exit */
 #define UMBRA_STATE_SEG_CODE (1ULL << 2) /* seg[CS], seg[SS] */
@@ -352,7 +355,7 @@ struct umbra_run {
 	__u64 tsc_offset;   /* in: guest TSC = host TSC + tsc_offset */
 	__u64 deadline_tsc; /* in: host TSC at which RUN returns; 0: none */
 	struct umbra_event inject; /* in: cleared by the shim when handed to the hardware */
-	__u64 reserved[8];	   /* in: must be zero */
+	__u64 reserved[2];	   /* in: must be zero */
 
 	/* registers */
 	__u64 gpr[UMBRA_GPRS];

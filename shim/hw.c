@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#define pr_fmt(fmt) "umbra: " fmt
+
+#include "shim.h"
+
+#include <linux/cpuhotplug.h>
+#include <linux/module.h>
+#include <linux/reboot.h>
+#include <linux/smp.h>
+#include <linux/suspend.h>
+
+/*
+ * Virtualization is on on every online CPU while a VM exists. (S9) The CPU hotplug core calls cpu_online for each
+ * CPU there is and for each that comes, and undoes it when one of them fails.
+ */
+
+static DEFINE_MUTEX(hw_lock);
+static int hw_users;	  /* under hw_lock */
+static int hotplug_state; /* under hw_lock: > 0 while it is on */
+static bool hw_sleeping;  /* written by the notifiers, one at a time */
+
+static int hw_cpu_online(unsigned int cpu)
+{
+	unsigned long flags;
+	int r = 0;
+
+	local_irq_save(flags);
+	if (!READ_ONCE(hw_sleeping))
+		r = shim_ops->cpu_enable();
+	local_irq_restore(flags);
+	return r;
+}
+
+static void hw_cpu_disable(void *unused)
+{
+	shim_ops->cpu_disable();
+}
+
+static int hw_cpu_offline(unsigned int cpu)
+{
+	unsigned long flags;
+
+	local_irq_save(flags);
+	shim_ops->cpu_disable();
+	local_irq_restore(flags);
+	return 0;
+}
+
+static void hw_cpu_enable_again(void *unused)
+{
+	if (shim_ops->cpu_enable())
+		pr_err("cannot switch virtualization on again on CPU %d\n", smp_processor_id());
+}
+
+int hw_get(void)
+{
+	int r = 0;
+
+	mutex_lock(&hw_lock);
+	if (!hw_users) {
+		r = cpuhp_setup_state(CPUHP_AP_ONLINE_DYN, "umbra:online", hw_cpu_online, hw_cpu_offline);
+		if (r >= 0) {
+			hotplug_state = r;
+			r = 0;
+		}
+	}
+	if (!r)
+		hw_users++;
+	mutex_unlock(&hw_lock);
+	if (r == -EBUSY)
+		pr_warn("another hypervisor holds the virtualization hardware (kvm_intel, kvm_amd or vboxdrv?): end its guests or unload it\n");
+	return r;
+}
+
+void hw_put(void)
+{
+	mutex_lock(&hw_lock);
+	if (!--hw_users) {
+		cpuhp_remove_state(hotplug_state);
+		hotplug_state = 0;
+	}
+	mutex_unlock(&hw_lock);
+}
+
+static void hw_sleep(void)
+{
+	WRITE_ONCE(hw_sleeping, true);
+	on_each_cpu(hw_cpu_disable, NULL, 1);
+}
+
+static void hw_wake(void)
+{
+	mutex_lock(&hw_lock);
+	WRITE_ONCE(hw_sleeping, false);
+	if (hw_users)
+		on_each_cpu(hw_cpu_enable_again, NULL, 1);
+	mutex_unlock(&hw_lock);
+}
+
+/* Firmware and kexec want the CPUs out of VMX; a RUN meanwhile finds them off and waits for its thread to be frozen. */
+static int hw_pm(struct notifier_block *nb, unsigned long event, void *unused)
+{
+	switch (event) {
+	case PM_HIBERNATION_PREPARE:
+	case PM_SUSPEND_PREPARE:
+	case PM_RESTORE_PREPARE:
+		hw_sleep();
+		break;
+	case PM_POST_HIBERNATION:
+	case PM_POST_SUSPEND:
+	case PM_POST_RESTORE:
+		hw_wake();
+		break;
+	}
+	return NOTIFY_DONE;
+}
+
+static int hw_reboot(struct notifier_block *nb, unsigned long event, void *unused)
+{
+	hw_sleep();
+	return NOTIFY_DONE;
+}
+
+static struct notifier_block pm_notifier = { .notifier_call = hw_pm };
+static struct notifier_block reboot_notifier = { .notifier_call = hw_reboot };
+
+int hw_init(void)
+{
+	int r = register_reboot_notifier(&reboot_notifier);
+
+	if (r)
+		return r;
+	r = register_pm_notifier(&pm_notifier);
+	if (r)
+		unregister_reboot_notifier(&reboot_notifier);
+	return r;
+}
+
+void hw_exit(void)
+{
+	unregister_pm_notifier(&pm_notifier);
+	unregister_reboot_notifier(&reboot_notifier);
+}

@@ -1,0 +1,347 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#include "shim.h"
+
+#include <linux/sched/mm.h>
+#include <linux/slab.h>
+#include <linux/uaccess.h>
+#include <linux/vmalloc.h>
+#include <asm/io.h>
+
+/*
+ * A guest reaches only pages that the VM's owner could reach itself, with no more rights: entries come from
+ * get_user_pages on the owner's own memory, no reference is kept, and the interval notifier takes an entry away,
+ * and makes every CPU forget it, before the kernel takes the page away. (S6)
+ */
+
+static void pt_dead(struct pt *pt, __u64 *table)
+{
+	struct vm *vm = container_of(pt, struct vm, pt);
+
+	list_add(&virt_to_page(table)->lru, &vm->dead_tables);
+}
+
+/* No CPU uses a translation older than this call when it returns. Holds T. */
+static void vm_flush(struct vm *vm)
+{
+	struct page *page, *next;
+	int i;
+
+	lockdep_assert_held(&vm->pt_lock);
+	WRITE_ONCE(vm->flush_generation, vm->flush_generation + 1);
+	/* Pairs with vcpu_run: either it sees the new generation before it enters, or we see it in the guest. */
+	smp_mb();
+	for (i = 0; i < UMBRA_MAX_VCPUS; i++) {
+		int cpu = vm->vcpu[i] ? READ_ONCE(vm->vcpu[i]->guest_cpu) : -1;
+
+		if (cpu >= 0)
+			smp_call_function_single(cpu, vcpu_leave_guest, NULL, 1);
+	}
+	list_for_each_entry_safe(page, next, &vm->dead_tables, lru) {
+		list_del(&page->lru);
+		__free_page(page);
+	}
+}
+
+/* Zaps and counts. Holds T. */
+static void vm_zap(struct vm *vm, __u64 gpa, __u64 end)
+{
+	long before = vm->pt.leaves;
+
+	if (pt_zap(&vm->pt, gpa, end))
+		vm_flush(vm);
+	atomic_long_sub(before - vm->pt.leaves, &stat_pages);
+}
+
+static bool region_invalidate(struct mmu_interval_notifier *notifier, const struct mmu_notifier_range *range,
+			      unsigned long seq)
+{
+	struct region *region = container_of(notifier, struct region, notifier);
+	__u64 start = max_t(__u64, range->start, region->addr);
+	__u64 end = min_t(__u64, range->end, region->addr + region->size);
+
+	spin_lock(&region->vm->pt_lock);
+	mmu_interval_set_seq(notifier, seq);
+	if (start < end)
+		vm_zap(region->vm, region->gpa + (start - region->addr), region->gpa + (end - region->addr));
+	spin_unlock(&region->vm->pt_lock);
+	return true;
+}
+
+static const struct mmu_interval_notifier_ops region_notifier_ops = { .invalidate = region_invalidate };
+
+static void region_free(struct region *region)
+{
+	kvfree(region->dirty);
+	kfree(region);
+}
+
+static struct region *region_alloc(struct vm *vm, const struct umbra_region *arg)
+{
+	struct region *region = kzalloc(sizeof(*region), GFP_KERNEL_ACCOUNT);
+	int r;
+
+	if (!region)
+		return ERR_PTR(-ENOMEM);
+	region->vm = vm;
+	region->gpa = arg->gpa;
+	region->size = arg->size;
+	region->addr = arg->addr;
+	region->flags = arg->flags;
+	region->slot = arg->slot;
+	if (arg->flags & UMBRA_REGION_LOG_DIRTY) {
+		region->dirty = kvcalloc(BITS_TO_LONGS(arg->size >> PAGE_SHIFT), sizeof(long), GFP_KERNEL_ACCOUNT);
+		if (!region->dirty) {
+			kfree(region);
+			return ERR_PTR(-ENOMEM);
+		}
+	}
+	r = mmu_interval_notifier_insert(&region->notifier, vm->mm, region->addr, region->size, &region_notifier_ops);
+	if (r) {
+		region_free(region);
+		return ERR_PTR(r);
+	}
+	return region;
+}
+
+/* Takes region[at] out of the table; nothing of it is reachable when this returns. Holds R for writing. */
+static void region_remove(struct vm *vm, int at)
+{
+	struct region *region = vm->region[at];
+
+	vm->regions--;
+	memmove(&vm->region[at], &vm->region[at + 1], (vm->regions - at) * sizeof(vm->region[0]));
+	memmove(&vm->range[at], &vm->range[at + 1], (vm->regions - at) * sizeof(vm->range[0]));
+	mmu_interval_notifier_remove(&region->notifier);
+	spin_lock(&vm->pt_lock);
+	vm_zap(vm, region->gpa, region->gpa + region->size);
+	spin_unlock(&vm->pt_lock);
+	region_free(region);
+}
+
+static void region_insert(struct vm *vm, int at, struct region *region)
+{
+	memmove(&vm->region[at + 1], &vm->region[at], (vm->regions - at) * sizeof(vm->region[0]));
+	memmove(&vm->range[at + 1], &vm->range[at], (vm->regions - at) * sizeof(vm->range[0]));
+	vm->region[at] = region;
+	vm->range[at] = (struct gpa_range){ region->gpa, region->size };
+	vm->regions++;
+}
+
+static int region_of_slot(struct vm *vm, __u32 slot)
+{
+	int i;
+
+	for (i = 0; i < vm->regions; i++)
+		if (vm->region[i]->slot == slot)
+			return i;
+	return -ENOENT;
+}
+
+long vm_set_region(struct vm *vm, const struct umbra_region *arg)
+{
+	struct region *region = NULL;
+	int r, old, at;
+
+	r = check_region(arg, &shim_limits);
+	if (r)
+		return r;
+	down_write(&vm->region_lock);
+	old = region_of_slot(vm, arg->slot);
+	if (arg->size) {
+		r = range_place(vm->range, vm->regions, old, arg->gpa, arg->size);
+		if (r >= 0) {
+			region = region_alloc(vm, arg);
+			r = PTR_ERR_OR_ZERO(region);
+		}
+	} else if (old < 0) {
+		r = old;
+	}
+	if (!r && old >= 0)
+		region_remove(vm, old);
+	if (!r && region) {
+		at = range_place(vm->range, vm->regions, -1, region->gpa, region->size);
+		region_insert(vm, at, region);
+	}
+	up_write(&vm->region_lock);
+	return r;
+}
+
+long vm_get_dirty(struct vm *vm, const struct umbra_dirty *arg)
+{
+	struct region *region;
+	unsigned long *bits, page;
+	bool flush = false;
+	size_t bytes;
+	int at;
+	long r;
+
+	if (arg->slot >= UMBRA_MAX_REGIONS)
+		return -EINVAL;
+	down_read(&vm->region_lock);
+	at = region_of_slot(vm, arg->slot);
+	region = at < 0 ? NULL : vm->region[at];
+	r = !region || !region->dirty ? -ENOENT : check_dirty(arg, region->size);
+	if (r)
+		goto out;
+	bytes = BITS_TO_LONGS(arg->pages) * sizeof(long);
+	bits = kvzalloc(bytes, GFP_KERNEL_ACCOUNT);
+	if (!bits) {
+		r = -ENOMEM;
+		goto out;
+	}
+	spin_lock(&vm->pt_lock);
+	memcpy(bits, region->dirty + BIT_WORD(arg->first_page), bytes);
+	memset(region->dirty + BIT_WORD(arg->first_page), 0, bytes);
+	for_each_set_bit(page, bits, arg->pages)
+		flush |= pt_write_protect(&vm->pt, region->gpa + ((arg->first_page + page) << PAGE_SHIFT));
+	if (flush)
+		vm_flush(vm);
+	spin_unlock(&vm->pt_lock);
+	if (copy_to_user(u64_to_user_ptr(arg->bitmap), bits, bytes)) {
+		/* Nothing is lost: the bits go back. */
+		spin_lock(&vm->pt_lock);
+		bitmap_or(region->dirty + BIT_WORD(arg->first_page), region->dirty + BIT_WORD(arg->first_page), bits,
+			  arg->pages);
+		spin_unlock(&vm->pt_lock);
+		r = -EFAULT;
+	}
+	kvfree(bits);
+out:
+	up_read(&vm->region_lock);
+	return r;
+}
+
+static int cache_fill(struct pt_cache *cache)
+{
+	while (cache->count < PT_CACHE) {
+		__u64 *page = (__u64 *)get_zeroed_page(GFP_KERNEL_ACCOUNT);
+
+		if (!page)
+			return -ENOMEM;
+		cache->page[cache->count++] = page;
+	}
+	return 0;
+}
+
+/*
+ * Is the whole 2 MiB around addr one physically contiguous, aligned piece that the owner has with the same rights? Asked
+ * of the kernel page by page, so a huge page of which only a part is mapped is not taken for a whole one.
+ */
+static bool backing_is_huge(const struct region *region, unsigned long addr, __u64 gpa, struct page *page, int gup)
+{
+	unsigned long start = addr & ~(PT_HUGE - 1);
+	struct page **pages;
+	int i, got;
+	bool huge;
+
+	if (!(shim_features & UMBRA_FEAT_HUGE_2M) || region->dirty || (gpa ^ addr) & (PT_HUGE - 1) ||
+	    start < region->addr || start + PT_HUGE > region->addr + region->size ||
+	    compound_order(compound_head(page)) < PMD_SHIFT - PAGE_SHIFT)
+		return false;
+	pages = kmalloc_array(PT_ENTRIES, sizeof(*pages), GFP_KERNEL_ACCOUNT);
+	if (!pages)
+		return false;
+	got = get_user_pages_fast(start, PT_ENTRIES, gup, pages);
+	huge = got == PT_ENTRIES && !(page_to_pfn(pages[0]) & (PT_ENTRIES - 1));
+	for (i = 0; i < got; i++) {
+		huge &= page_to_pfn(pages[i]) == page_to_pfn(pages[0]) + i;
+		put_page(pages[i]);
+	}
+	kfree(pages);
+	return huge;
+}
+
+static void region_map(struct region *region, struct vcpu *vcpu, __u64 gpa, struct page *page, bool write, bool huge)
+{
+	struct pt *pt = &region->vm->pt;
+	__u64 hpa = page_to_phys(page);
+	long before = pt->leaves;
+	bool flush = false;
+
+	lockdep_assert_held(&region->vm->pt_lock);
+	if (!huge || !pt_map(pt, gpa & ~(PT_HUGE - 1), hpa & ~(PT_HUGE - 1), write, true, &vcpu->cache, &flush))
+		pt_map(pt, gpa, hpa, write, false, &vcpu->cache, &flush);
+	if (flush)
+		vm_flush(region->vm);
+	atomic_long_add(pt->leaves - before, &stat_pages);
+	if (write && region->dirty)
+		__set_bit((gpa - region->gpa) >> PAGE_SHIFT, region->dirty);
+}
+
+static int region_fill(struct region *region, struct vcpu *vcpu, __u64 gpa, bool write_access)
+{
+	unsigned long addr = region->addr + (gpa - region->gpa);
+	bool write = !(region->flags & UMBRA_REGION_READONLY) && (write_access || !region->dirty);
+	unsigned long seq;
+	struct page *page;
+	bool huge;
+	int r;
+
+	r = cache_fill(&vcpu->cache);
+	if (r)
+		return r;
+	seq = mmu_interval_read_begin(&region->notifier);
+	r = get_user_pages_fast(addr, 1, write ? FOLL_WRITE : 0, &page);
+	if (r != 1 && write && !write_access) {
+		write = false; /* the owner itself can only read here */
+		r = get_user_pages_fast(addr, 1, 0, &page);
+	}
+	if (r != 1)
+		return r < 0 ? r : -EFAULT;
+	if (is_zone_device_page(page)) {
+		put_page(page);
+		return -EFAULT;
+	}
+	huge = backing_is_huge(region, addr, gpa, page, write ? FOLL_WRITE : 0);
+	/* The guest's writes leave no trace in the owner's page tables. */
+	if (write && !PageDirty(page))
+		set_page_dirty_lock(page);
+	spin_lock(&region->vm->pt_lock);
+	if (mmu_interval_read_retry(&region->notifier, seq))
+		r = -EAGAIN;
+	else
+		region_map(region, vcpu, gpa, page, write, huge);
+	spin_unlock(&region->vm->pt_lock);
+	put_page(page);
+	return r == 1 ? 0 : r;
+}
+
+enum run_result vm_fault(struct vcpu *vcpu)
+{
+	bool write = vcpu->exit.mem.access & UMBRA_MEM_WRITE;
+	__u64 gpa = vcpu->exit.mem.gpa & PAGE_MASK;
+	struct vm *vm = vcpu->vm;
+	int at, r = -ENOENT;
+
+	down_read(&vm->region_lock);
+	at = range_find(vm->range, vm->regions, gpa);
+	if (at >= 0 && !(write && vm->region[at]->flags & UMBRA_REGION_READONLY))
+		r = region_fill(vm->region[at], vcpu, gpa, write);
+	up_read(&vm->region_lock);
+	if (!r || r == -EAGAIN || r == -EINTR)
+		return RUN_AGAIN; /* the loop looks for signals first */
+	if (r != -ENOENT) {
+		vcpu->exit.mem.access |= UMBRA_MEM_FAULT;
+		vcpu->exit.mem.error = r;
+	}
+	return RUN_EXIT;
+}
+
+int vm_mem_init(struct vm *vm)
+{
+	init_rwsem(&vm->region_lock);
+	spin_lock_init(&vm->pt_lock);
+	INIT_LIST_HEAD(&vm->dead_tables);
+	vm->pt.format = shim_ops->pt_format;
+	vm->pt.dead = pt_dead;
+	vm->pt.root = (__u64 *)get_zeroed_page(GFP_KERNEL_ACCOUNT);
+	return vm->pt.root ? 0 : -ENOMEM;
+}
+
+/* The last user of the VM is gone. */
+void vm_mem_destroy(struct vm *vm)
+{
+	while (vm->regions)
+		region_remove(vm, vm->regions - 1);
+	free_page((unsigned long)vm->pt.root);
+}

@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+#ifndef UMBRA_SHIM_KERNEL_H
+#define UMBRA_SHIM_KERNEL_H
+
+#include <linux/idr.h>
+#include <linux/kref.h>
+#include <linux/mm.h>
+#include <linux/mmu_notifier.h>
+#include <linux/mutex.h>
+#include <linux/rwsem.h>
+#include <linux/spinlock.h>
+
+#include "check.h"
+#include "pt.h"
+
+/*
+ * Locks, outermost first: R vm->region_lock, then the kernel's mmap_lock, then T vm->pt_lock (never held over
+ * anything that sleeps; taken inside MMU notifiers). I: the thread in RUN, interrupts off. C: constant after creation.
+ * X: vcpu->busy, which only one RUN holds.
+ */
+
+struct region {
+	struct mmu_interval_notifier notifier;
+	struct vm *vm;	      /* C */
+	__u64 gpa, size;      /* C */
+	__u64 addr;	      /* C */
+	__u64 flags;	      /* C */
+	__u32 slot;	      /* C */
+	unsigned long *dirty; /* T: bitmap, a bit a page; NULL: not logged */
+};
+
+struct vm {
+	struct kref ref;
+	struct mm_struct *mm;	  /* C */
+	struct rw_semaphore region_lock;
+	int regions;					/* R */
+	struct gpa_range range[UMBRA_MAX_REGIONS];	/* R: sorted; range[i] is region[i]'s */
+	struct region *region[UMBRA_MAX_REGIONS];	/* R */
+	spinlock_t pt_lock;
+	struct pt pt;			  /* T */
+	struct list_head dead_tables;	  /* T */
+	unsigned int flush_generation;	  /* T, read under I */
+	struct vcpu *vcpu[UMBRA_MAX_VCPUS]; /* T */
+};
+
+struct vcpu {
+	unsigned long host_rsp; /* first: vmx_entry.S */
+	struct umbra_run *run;	/* C: the shared page */
+	struct vm *vm;		/* C */
+	atomic_t busy;		/* a RUN is going on */
+	int kicked;		/* any thread sets, RUN clears */
+	int guest_cpu;		/* I writes: CPU this vCPU is in the guest on, -1: none */
+	unsigned int flushed_generation; /* I */
+	struct umbra_run in;	/* X: the shim's own copy of what was handed in and checked */
+	struct umbra_run next;	/* X: a copy while it is being checked */
+	__u64 dirty;		/* X: groups of in that the hardware does not have yet */
+	struct umbra_event inject; /* X: event for the next entry */
+	struct umbra_exit exit; /* X: the exit, before it goes to the shared page */
+	bool flush_guest;	/* X: UMBRA_RUN_FLUSH_TLB */
+	struct pt_cache cache;	/* X */
+	void *vapic;		/* C: virtual-APIC page, shared */
+	struct hw_vcpu *hw;	/* C: the backend's */
+};
+
+/* What a world switch ended with. */
+enum run_result {
+	RUN_AGAIN,  /* an interrupt of the host, or nothing: enter again */
+	RUN_FAULT,  /* second-level fault: vcpu->exit.mem says where */
+	RUN_EXIT,   /* vcpu->exit is for the user side */
+};
+
+/* The vendor's part; one of them is chosen when the module loads. */
+struct shim_ops {
+	__u32 hw; /* UMBRA_HW_* */
+	const struct pt_format *pt_format;
+	/* Fills in limits and features; a line in the log and an errno where something is missing. */
+	int (*setup)(struct limits *limits, __u64 *features);
+	void (*teardown)(void);
+	int (*cpu_enable)(void);  /* on that CPU, interrupts off */
+	void (*cpu_disable)(void); /* idempotent */
+	int (*vcpu_create)(struct vcpu *vcpu);
+	void (*vcpu_destroy)(struct vcpu *vcpu);
+	/* Interrupts off. Makes the vCPU's state current on this CPU: -EIO where the hardware is off. */
+	int (*vcpu_load)(struct vcpu *vcpu);
+	/* Interrupts off, after vcpu_load. flush: second-level translations changed. */
+	enum run_result (*vcpu_enter)(struct vcpu *vcpu, bool flush);
+	/* Interrupts off, after vcpu_load: write vcpu->dirty groups of vcpu->in; read groups into the shared page. */
+	void (*vcpu_store_dirty)(struct vcpu *vcpu);
+	void (*vcpu_fetch)(struct vcpu *vcpu, __u64 groups);
+};
+
+extern const struct shim_ops *shim_ops;
+extern const struct shim_ops vmx_ops;
+extern struct limits shim_limits;
+extern __u64 shim_features;
+extern atomic_long_t stat_vms, stat_vcpus, stat_pages;
+
+/* hw.c: the CPUs' virtualization hardware is on while somebody holds it. */
+int hw_get(void);
+void hw_put(void);
+int hw_init(void);
+void hw_exit(void);
+
+/* vcpu.c */
+int vcpu_create(struct vm *vm);
+void vcpu_leave_guest(void *unused);
+
+/* mem.c */
+int vm_mem_init(struct vm *vm);
+void vm_mem_destroy(struct vm *vm);
+long vm_set_region(struct vm *vm, const struct umbra_region *region);
+long vm_get_dirty(struct vm *vm, const struct umbra_dirty *dirty);
+/* RUN_AGAIN: filled in; RUN_EXIT: for the user side, vcpu->exit.mem completed. May sleep. */
+enum run_result vm_fault(struct vcpu *vcpu);
+
+/* main.c */
+void vm_put(struct vm *vm);
+
+#endif

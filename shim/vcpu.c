@@ -1,0 +1,331 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#include "shim.h"
+
+#include <linux/anon_inodes.h>
+#include <linux/file.h>
+#include <linux/fs.h>
+#include <linux/sched/signal.h>
+#include <linux/slab.h>
+#include <linux/smp.h>
+#include <asm/fpu/api.h>
+
+#include "compat.h"
+
+#define RUN_SIZE (2 * PAGE_SIZE) /* run area, virtual-APIC page */
+
+/* Work that wants the calling thread out of here, and work that schedule() does. */
+#define WORK_USER (_TIF_SIGPENDING | _TIF_NOTIFY_SIGNAL | _TIF_NOTIFY_RESUME)
+#define WORK_ANY (WORK_USER | _TIF_NEED_RESCHED)
+
+static unsigned long thread_flags(void)
+{
+	return READ_ONCE(current_thread_info()->flags);
+}
+
+/*
+ * Copies what was handed in once, checks the copy, and only then takes it over: the control part each time, all the
+ * state when a group besides RIP is dirty. From here on nothing reads these parts of the shared page again. (S1;
+ * CVE-2021-29657's class)
+ */
+static __u32 run_load(struct vcpu *vcpu)
+{
+	struct umbra_run *run = vcpu->run, *in = &vcpu->in;
+	__u64 dirty = READ_ONCE(run->dirty);
+	bool all = dirty & ~UMBRA_STATE_RIP;
+	struct umbra_run *copy = all ? &vcpu->next : in;
+	__u32 rule;
+
+	memcpy(copy, run, all ? sizeof(*run) : offsetof(struct umbra_run, gpr));
+	barrier(); /* the copy is what is checked and used, not the page */
+	copy->dirty = dirty;
+	rule = check_control(copy) ?: check_event(&copy->inject);
+	if (unlikely(all) && !rule)
+		rule = check_state(copy, &shim_limits);
+	if (unlikely(rule))
+		return rule;
+	if (all)
+		*in = *copy;
+	else if (dirty) {
+		in->rip = READ_ONCE(run->rip);
+		in->rflags = READ_ONCE(run->rflags);
+	}
+	if (dirty) {
+		vcpu->dirty |= dirty;
+		run->dirty = 0;
+	}
+	vcpu->flush_guest |= in->flags & UMBRA_RUN_FLUSH_TLB;
+	if (in->inject.flags & UMBRA_EVENT_VALID) {
+		vcpu->inject = in->inject;
+		run->inject.flags = 0;
+	}
+	return 0;
+}
+
+/*
+ * One world switch, or none if there is work for this thread. guest_cpu is announced before the last look at kicks
+ * and at the tables' generation; whoever changes one of them looks at guest_cpu afterwards, so nothing gets lost.
+ */
+static enum run_result enter_once(struct vcpu *vcpu)
+{
+	enum run_result result = RUN_AGAIN;
+	unsigned int generation;
+	bool flush;
+
+	local_irq_disable();
+	if (unlikely(shim_ops->vcpu_load(vcpu))) {
+		local_irq_enable();
+		return RUN_AGAIN;
+	}
+	WRITE_ONCE(vcpu->guest_cpu, smp_processor_id());
+	smp_mb(); /* pairs with vm_flush and vcpu_kick */
+	if (likely(!READ_ONCE(vcpu->kicked) && !(thread_flags() & WORK_ANY))) {
+		generation = READ_ONCE(vcpu->vm->flush_generation);
+		flush = generation != vcpu->flushed_generation;
+		vcpu->flushed_generation = generation;
+		/* The thread's FPU state is the guest's: have it in the registers. */
+		if (test_thread_flag(TIF_NEED_FPU_LOAD))
+			switch_fpu_return();
+		result = shim_ops->vcpu_enter(vcpu, flush);
+	}
+	WRITE_ONCE(vcpu->guest_cpu, -1);
+	local_irq_enable();
+	return result;
+}
+
+static bool wants_emulation(const struct umbra_exit *exit)
+{
+	return exit->reason == UMBRA_EXIT_MEM || exit->reason == UMBRA_EXIT_CR ||
+	       exit->reason == UMBRA_EXIT_TASK_SWITCH ||
+	       (exit->reason == UMBRA_EXIT_IO && exit->io.flags & UMBRA_IO_STRING);
+}
+
+/* Hands the exit and the wanted groups over. */
+static long run_return(struct vcpu *vcpu)
+{
+	__u64 groups = vcpu->in.want;
+
+	if (wants_emulation(&vcpu->exit))
+		groups |= vcpu->in.want_emul;
+	/* An event that was to be injected and was not: back to the user side. */
+	if (vcpu->inject.flags & UMBRA_EVENT_VALID) {
+		vcpu->exit.event = vcpu->inject;
+		vcpu->inject.flags = 0;
+	}
+	if (groups) {
+		local_irq_disable();
+		if (shim_ops->vcpu_load(vcpu)) {
+			local_irq_enable();
+			return -EIO;
+		}
+		shim_ops->vcpu_store_dirty(vcpu);
+		shim_ops->vcpu_fetch(vcpu, groups);
+		local_irq_enable();
+	}
+	vcpu->exit.valid = groups;
+	memcpy(&vcpu->run->exit, &vcpu->exit, sizeof(vcpu->exit));
+	return 0;
+}
+
+static long run_locked(struct vcpu *vcpu)
+{
+	__u32 rule;
+
+	vcpu->exit = (struct umbra_exit){};
+	rule = run_load(vcpu);
+	if (unlikely(rule)) {
+		vcpu->in.want = vcpu->in.want_emul = 0;
+		vcpu->exit.reason = UMBRA_EXIT_BAD_STATE;
+		vcpu->exit.bad.rule = rule;
+		return run_return(vcpu);
+	}
+	if (unlikely(vcpu->in.flags)) {
+		WRITE_ONCE(vcpu->run->flags, 0);
+		if (vcpu->in.flags & UMBRA_RUN_NO_ENTRY)
+			return run_return(vcpu);
+	}
+	for (;;) {
+		switch (enter_once(vcpu)) {
+		case RUN_EXIT:
+			return run_return(vcpu);
+		case RUN_FAULT:
+			if (vm_fault(vcpu) == RUN_EXIT)
+				return run_return(vcpu);
+			break;
+		case RUN_AGAIN:
+			break;
+		}
+		/* In-place re-entry: what delivery was cut short is delivered again. (SDM 3C 28.2.4) */
+		if (vcpu->exit.event.flags & UMBRA_EVENT_VALID)
+			vcpu->inject = vcpu->exit.event;
+		vcpu->exit = (struct umbra_exit){};
+		if (READ_ONCE(vcpu->kicked) || thread_flags() & WORK_USER) {
+			WRITE_ONCE(vcpu->kicked, 0);
+			vcpu->exit.reason = UMBRA_EXIT_INTERRUPTED;
+			return run_return(vcpu);
+		}
+		/* Also where virtualization is off on this CPU: it goes offline, or the machine does. */
+		cond_resched();
+	}
+}
+
+static long vcpu_run(struct vcpu *vcpu)
+{
+	long r;
+
+	/* A descriptor can be inherited or passed on; the memory behind it is its owner's. */
+	if (unlikely(current->mm != vcpu->vm->mm))
+		return -EPERM;
+	if (unlikely(atomic_cmpxchg(&vcpu->busy, 0, 1)))
+		return -EBUSY;
+	r = run_locked(vcpu);
+	atomic_set_release(&vcpu->busy, 0);
+	return r;
+}
+
+/* For smp_call_function: the interrupt itself makes that CPU leave the guest. */
+void vcpu_leave_guest(void *unused)
+{
+}
+
+static void vcpu_kick(struct vcpu *vcpu)
+{
+	int cpu;
+
+	WRITE_ONCE(vcpu->kicked, 1);
+	smp_mb(); /* pairs with enter_once */
+	preempt_disable();
+	cpu = READ_ONCE(vcpu->guest_cpu);
+	if (cpu >= 0 && cpu != smp_processor_id())
+		smp_call_function_single(cpu, vcpu_leave_guest, NULL, 0);
+	preempt_enable();
+}
+
+static long vcpu_ioctl(struct file *file, unsigned int nr, unsigned long arg)
+{
+	struct vcpu *vcpu = file->private_data;
+
+	switch (nr) {
+	case UMBRA_VCPU_RUN:
+		return arg ? -EINVAL : vcpu_run(vcpu);
+	case UMBRA_VCPU_KICK:
+		if (arg)
+			return -EINVAL;
+		if (current->mm != vcpu->vm->mm)
+			return -EPERM;
+		vcpu_kick(vcpu);
+		return 0;
+	default:
+		return -ENOTTY;
+	}
+}
+
+/* RUN again, by the cheapest system call that carries a descriptor and nothing else. */
+static loff_t vcpu_llseek(struct file *file, loff_t offset, int whence)
+{
+	return offset || whence ? -EINVAL : vcpu_run(file->private_data);
+}
+
+static int vcpu_mmap(struct file *file, struct vm_area_struct *vma)
+{
+	struct vcpu *vcpu = file->private_data;
+	int r;
+
+	if (vma->vm_mm != vcpu->vm->mm)
+		return -EPERM;
+	if (vma->vm_pgoff || vma->vm_end - vma->vm_start != RUN_SIZE || !(vma->vm_flags & VM_SHARED) ||
+	    vma->vm_flags & VM_EXEC)
+		return -EINVAL;
+	compat_vm_flags(vma, VM_DONTCOPY | VM_DONTEXPAND | VM_DONTDUMP, VM_MAYEXEC);
+	r = vm_insert_page(vma, vma->vm_start, virt_to_page(vcpu->run));
+	return r ?: vm_insert_page(vma, vma->vm_start + PAGE_SIZE, virt_to_page(vcpu->vapic));
+}
+
+/* Also the error path of vcpu_create: works on a half-made vCPU that no other thread knows. */
+static void vcpu_free(struct vcpu *vcpu)
+{
+	struct vm *vm = vcpu->vm;
+	int i;
+
+	spin_lock(&vm->pt_lock);
+	for (i = 0; i < UMBRA_MAX_VCPUS; i++)
+		if (vm->vcpu[i] == vcpu)
+			vm->vcpu[i] = NULL;
+	spin_unlock(&vm->pt_lock);
+	if (vcpu->hw)
+		shim_ops->vcpu_destroy(vcpu);
+	while (vcpu->cache.count)
+		free_page((unsigned long)vcpu->cache.page[--vcpu->cache.count]);
+	free_page((unsigned long)vcpu->vapic);
+	free_page((unsigned long)vcpu->run);
+	kfree(vcpu);
+	atomic_long_dec(&stat_vcpus);
+}
+
+static int vcpu_release(struct inode *inode, struct file *file)
+{
+	struct vcpu *vcpu = file->private_data;
+	struct vm *vm = vcpu->vm;
+
+	vcpu_free(vcpu);
+	vm_put(vm);
+	return 0;
+}
+
+static const struct file_operations vcpu_fops = {
+	.owner = THIS_MODULE,
+	.unlocked_ioctl = vcpu_ioctl,
+	.llseek = vcpu_llseek,
+	.mmap = vcpu_mmap,
+	.release = vcpu_release,
+};
+
+static int vcpu_enlist(struct vm *vm, struct vcpu *vcpu)
+{
+	int i, r = -ENOSPC;
+
+	spin_lock(&vm->pt_lock);
+	for (i = 0; i < UMBRA_MAX_VCPUS && r; i++)
+		if (!vm->vcpu[i]) {
+			vm->vcpu[i] = vcpu;
+			r = 0;
+		}
+	spin_unlock(&vm->pt_lock);
+	return r;
+}
+
+int vcpu_create(struct vm *vm)
+{
+	struct vcpu *vcpu = kzalloc(sizeof(*vcpu), GFP_KERNEL_ACCOUNT);
+	struct file *file;
+	int fd, r;
+
+	if (!vcpu)
+		return -ENOMEM;
+	atomic_long_inc(&stat_vcpus);
+	vcpu->vm = vm;
+	vcpu->guest_cpu = -1;
+	r = -ENOMEM;
+	vcpu->run = (void *)get_zeroed_page(GFP_KERNEL_ACCOUNT);
+	vcpu->vapic = (void *)get_zeroed_page(GFP_KERNEL_ACCOUNT);
+	if (!vcpu->run || !vcpu->vapic)
+		goto free;
+	r = vcpu_enlist(vm, vcpu) ?: shim_ops->vcpu_create(vcpu);
+	if (r)
+		goto free;
+	r = fd = get_unused_fd_flags(O_CLOEXEC);
+	if (r < 0)
+		goto free;
+	file = anon_inode_getfile("umbra-vcpu", &vcpu_fops, vcpu, O_RDWR);
+	if (IS_ERR(file)) {
+		put_unused_fd(fd);
+		r = PTR_ERR(file);
+		goto free;
+	}
+	file->f_mode |= FMODE_LSEEK;
+	kref_get(&vm->ref);
+	fd_install(fd, file);
+	return fd;
+free:
+	vcpu_free(vcpu);
+	return r;
+}

@@ -1,0 +1,548 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#define pr_fmt(fmt) "umbra: " fmt
+
+#include "compat.h"
+#include "vmx.h"
+
+#include <linux/cpu.h>
+#include <linux/namei.h>
+#include <linux/slab.h>
+#include <linux/smp.h>
+#include <asm/cpu_entry_area.h>
+#include <asm/desc.h>
+#include <asm/fpu/xcr.h>
+#include <asm/perf_event.h>
+#include <asm/msr.h>
+#include <asm/nospec-branch.h>
+#include <asm/reboot.h>
+#include <asm/tlbflush.h>
+#include <asm/tsc.h>
+
+struct vmx_config vmx;
+DEFINE_PER_CPU(struct hw_vcpu *, vmx_current); /* whose VMCS is current */
+DEFINE_PER_CPU(u64, vmx_tsc_aux);
+static DEFINE_PER_CPU(void *, vmx_region);
+static DEFINE_PER_CPU(bool, vmx_on);
+static DEFINE_PER_CPU(struct list_head, vmx_active);
+static DEFINE_IDA(vmx_vpids);
+static unsigned long *msr_bitmap; /* one for all: it is the same for each */
+static bool emergency_ours;
+
+/* VMX's own encoding of the second-level entries. (SDM 3C 29.3.2) */
+#define EPT_RWX (VMX_EPT_READABLE_MASK | VMX_EPT_WRITABLE_MASK | VMX_EPT_EXECUTABLE_MASK)
+static const struct pt_format vmx_pt_format = {
+	.table = EPT_RWX,
+	.leaf = VMX_EPT_READABLE_MASK | VMX_EPT_EXECUTABLE_MASK | VMX_EPT_IPAT_BIT | 6 << VMX_EPT_MT_EPTE_SHIFT,
+	.write = VMX_EPT_WRITABLE_MASK,
+	.huge = 1 << 7,
+};
+
+/*
+ * The only MSRs a guest reaches without an exit. All live in the VMCS or, KERNEL_GS_BASE, in the calling thread's own
+ * state; hardware checks what is written; none tells anything of the host. (S2)
+ */
+static const struct {
+	u32 msr;
+	bool write;
+} passed_msrs[] = {
+	{ MSR_FS_BASE, true },
+	{ MSR_GS_BASE, true },
+	{ MSR_KERNEL_GS_BASE, true },
+	{ MSR_IA32_SYSENTER_CS, true },
+	{ MSR_IA32_SYSENTER_ESP, true },
+	{ MSR_IA32_SYSENTER_EIP, true },
+	{ MSR_IA32_TSC, false }, /* TSC offset applies */
+};
+
+void vmwrite_failed(unsigned long field, unsigned long value)
+{
+	WARN_ONCE(1, "umbra: vmwrite %lx = %lx failed\n", field, value);
+}
+
+static bool vmx_insn_vmxon(u64 pa)
+{
+	asm goto("1: vmxon %0\n"
+		 "jna %l[failed]\n" _ASM_EXTABLE(1b, %l[failed]) : : "m"(pa) : "cc", "memory" : failed);
+	return true;
+failed:
+	return false;
+}
+
+static void vmx_insn_vmclear(void *vmcs)
+{
+	u64 pa = __pa(vmcs);
+
+	asm volatile("1: vmclear %0\n2:\n" _ASM_EXTABLE(1b, 2b) : : "m"(pa) : "cc", "memory");
+}
+
+static void vmx_insn_vmptrld(void *vmcs)
+{
+	u64 pa = __pa(vmcs);
+
+	asm volatile("1: vmptrld %0\n2:\n" _ASM_EXTABLE(1b, 2b) : : "m"(pa) : "cc", "memory");
+}
+
+/* All of this CPU's VMCSs to memory, then out of VMX. Also in an emergency: no locks, no allocation. */
+static void vmx_cpu_disable(void)
+{
+	struct hw_vcpu *hw, *next;
+
+	if (!this_cpu_read(vmx_on))
+		return;
+	list_for_each_entry_safe(hw, next, this_cpu_ptr(&vmx_active), active) {
+		vmx_insn_vmclear(hw->vmcs);
+		list_del(&hw->active);
+		hw->launched = false;
+		WRITE_ONCE(hw->cpu, -1);
+	}
+	this_cpu_write(vmx_current, NULL);
+	this_cpu_write(vmx_on, false);
+	asm volatile("1: vmxoff\n2:\n" _ASM_EXTABLE(1b, 2b) : : : "cc", "memory");
+	cr4_clear_bits_irqsoff(X86_CR4_VMXE);
+	intel_pt_handle_vmx(0);
+}
+
+/* What one CPU's TLBs hold from an earlier life. (SDM 3C 29.4.3) */
+static void vmx_flush_all(void)
+{
+	struct {
+		u64 eptp, reserved;
+	} operand = {};
+
+	asm volatile("invept %0, %1" : : "m"(operand), "r"((unsigned long)VMX_EPT_EXTENT_GLOBAL) : "cc", "memory");
+}
+
+static int vmx_cpu_enable(void)
+{
+	u64 control;
+
+	if (this_cpu_read(vmx_on))
+		return 0;
+	if (cr4_read_shadow() & X86_CR4_VMXE)
+		return -EBUSY;
+	if (rdmsrl_safe(MSR_IA32_FEAT_CTL, &control) ||
+	    (control & (FEAT_CTL_LOCKED | FEAT_CTL_VMX_ENABLED_OUTSIDE_SMX)) !=
+		    (FEAT_CTL_LOCKED | FEAT_CTL_VMX_ENABLED_OUTSIDE_SMX))
+		return -EIO;
+	intel_pt_handle_vmx(1);
+	cr4_set_bits_irqsoff(X86_CR4_VMXE);
+	if (!vmx_insn_vmxon(__pa(this_cpu_read(vmx_region)))) {
+		cr4_clear_bits_irqsoff(X86_CR4_VMXE);
+		intel_pt_handle_vmx(0);
+		return -EIO;
+	}
+	this_cpu_write(vmx_on, true);
+	if (vmx.has_tsc_aux)
+		rdmsrl(MSR_TSC_AUX, *this_cpu_ptr(&vmx_tsc_aux));
+	vmx_flush_all();
+	return 0;
+}
+
+/* On the CPU where the VMCS is active (or was: then there is nothing to do). */
+static void vmx_deactivate(void *arg)
+{
+	struct hw_vcpu *hw = arg;
+
+	if (hw->cpu != smp_processor_id())
+		return;
+	vmx_insn_vmclear(hw->vmcs);
+	list_del(&hw->active);
+	if (this_cpu_read(vmx_current) == hw)
+		this_cpu_write(vmx_current, NULL);
+	hw->launched = false;
+	smp_wmb(); /* pairs with the control dependency in vmx_vcpu_load: -1 comes last */
+	WRITE_ONCE(hw->cpu, -1);
+}
+
+/* What differs from CPU to CPU in the host's state. (SDM 3C 25.5) */
+static void vmx_write_host_cpu(void)
+{
+	int cpu = smp_processor_id();
+	u64 value;
+
+	vmwrite(HOST_TR_BASE, (unsigned long)&get_cpu_entry_area(cpu)->tss.x86_tss);
+	vmwrite(HOST_GDTR_BASE, (unsigned long)get_cpu_gdt_ro(cpu));
+	vmwrite(HOST_GS_BASE, cpu_kernelmode_gs_base(cpu));
+	rdmsrl(MSR_IA32_SYSENTER_ESP, value);
+	vmwrite(HOST_IA32_SYSENTER_ESP, value);
+}
+
+/* Brings the VMCS here, with interrupts off when it returns 0, else on. */
+static int vmx_vcpu_load(struct vcpu *vcpu)
+{
+	struct hw_vcpu *hw = vcpu->hw;
+	int cpu;
+
+	local_irq_disable();
+	if (likely(this_cpu_read(vmx_current) == hw))
+		return 0;
+	while ((cpu = READ_ONCE(hw->cpu)) >= 0 && cpu != smp_processor_id()) {
+		local_irq_enable();
+		smp_call_function_single(cpu, vmx_deactivate, hw, 1);
+		local_irq_disable();
+	}
+	if (!this_cpu_read(vmx_on)) {
+		local_irq_enable();
+		return -EIO;
+	}
+	vmx_insn_vmptrld(hw->vmcs);
+	this_cpu_write(vmx_current, hw);
+	/* The guest before must not steer this one's indirect branches. */
+	indirect_branch_prediction_barrier();
+	if (hw->cpu < 0) {
+		list_add(&hw->active, this_cpu_ptr(&vmx_active));
+		hw->cpu = smp_processor_id();
+		vmx_write_host_cpu();
+		/* This CPU may hold translations from when the vCPU was here last. (S8) */
+		vcpu->flushed_generation = READ_ONCE(vcpu->vm->flush_generation) - 1;
+	}
+	return 0;
+}
+
+static void vmx_write_constants(struct vcpu *vcpu)
+{
+	struct hw_vcpu *hw = vcpu->hw;
+	struct desc_ptr idt;
+	u64 value;
+
+	/* Host state that is the same on every CPU. */
+	store_idt(&idt);
+	vmwrite(HOST_IDTR_BASE, idt.address);
+	vmwrite(HOST_CR0, read_cr0() & ~X86_CR0_TS);
+	vmwrite(HOST_CS_SELECTOR, __KERNEL_CS);
+	vmwrite(HOST_SS_SELECTOR, __KERNEL_DS);
+	vmwrite(HOST_DS_SELECTOR, 0);
+	vmwrite(HOST_ES_SELECTOR, 0);
+	vmwrite(HOST_FS_SELECTOR, 0);
+	vmwrite(HOST_GS_SELECTOR, 0);
+	vmwrite(HOST_TR_SELECTOR, GDT_ENTRY_TSS * 8);
+	vmwrite(HOST_RIP, (unsigned long)vmx_exit_point);
+	rdmsrl(MSR_IA32_SYSENTER_CS, value);
+	vmwrite(HOST_IA32_SYSENTER_CS, value);
+	rdmsrl(MSR_IA32_SYSENTER_EIP, value);
+	vmwrite(HOST_IA32_SYSENTER_EIP, value);
+	rdmsrl(MSR_IA32_CR_PAT, value);
+	vmwrite(HOST_IA32_PAT, value);
+	rdmsrl(MSR_EFER, value);
+	vmwrite(HOST_IA32_EFER, value);
+
+	/* Controls: nothing of this can be changed from outside. (S1) */
+	vmwrite(PIN_BASED_VM_EXEC_CONTROL, vmx.pinbased);
+	vmwrite(CPU_BASED_VM_EXEC_CONTROL, vmx.procbased);
+	vmwrite(SECONDARY_VM_EXEC_CONTROL, vmx.procbased2);
+	vmwrite(VM_EXIT_CONTROLS, vmx.exit);
+	vmwrite(VM_ENTRY_CONTROLS, vmx.entry);
+	vmwrite(PAGE_FAULT_ERROR_CODE_MASK, 0);
+	vmwrite(PAGE_FAULT_ERROR_CODE_MATCH, 0);
+	vmwrite(CR3_TARGET_COUNT, 0);
+	vmwrite(VM_EXIT_MSR_STORE_COUNT, 0);
+	vmwrite(VM_EXIT_MSR_LOAD_COUNT, 0);
+	vmwrite(VM_ENTRY_MSR_LOAD_COUNT, 0);
+	vmwrite(VM_ENTRY_INTR_INFO_FIELD, 0);
+	vmwrite(MSR_BITMAP, __pa(msr_bitmap));
+	vmwrite(EPT_POINTER, __pa(vcpu->vm->pt.root) | vmx.eptp_bits);
+	vmwrite(VIRTUAL_PROCESSOR_ID, hw->vpid);
+	if (vmx.procbased & CPU_BASED_TPR_SHADOW)
+		vmwrite(VIRTUAL_APIC_PAGE_ADDR, __pa(vcpu->vapic));
+	vmwrite(TPR_THRESHOLD, 0);
+	if (vmx.procbased2 & SECONDARY_EXEC_PAUSE_LOOP_EXITING) {
+		vmwrite(PLE_GAP, 128);
+		vmwrite(PLE_WINDOW, 4096);
+	}
+	if (vmx.procbased2 & SECONDARY_EXEC_ENCLS_EXITING)
+		vmwrite(ENCLS_EXITING_BITMAP, -1ULL);
+	vmwrite(CR0_GUEST_HOST_MASK, ~GUEST_CR0);
+	vmwrite(CR4_GUEST_HOST_MASK, ~GUEST_CR4);
+	vmwrite(VMX_PREEMPTION_TIMER_VALUE, vmx.timer_bound);
+
+	/* Guest state that stays as it is. */
+	vmwrite(VMCS_LINK_POINTER, -1ULL);
+	vmwrite(GUEST_IA32_DEBUGCTL, 0);
+	vmwrite(GUEST_ACTIVITY_STATE, GUEST_ACTIVITY_ACTIVE);
+	if (vmx.has_perf)
+		vmwrite(GUEST_IA32_PERF_GLOBAL_CTRL, 0);
+	hw->procbased = vmx.procbased;
+	hw->entry_controls = vmx.entry;
+	hw->timer = vmx.timer_bound;
+	vcpu->dirty = UMBRA_STATE_ALL;
+}
+
+static void vmx_vcpu_destroy(struct vcpu *vcpu)
+{
+	struct hw_vcpu *hw = vcpu->hw;
+	int cpu;
+
+	while ((cpu = READ_ONCE(hw->cpu)) >= 0)
+		smp_call_function_single(cpu, vmx_deactivate, hw, 1);
+	if (hw->vpid > 0)
+		ida_free(&vmx_vpids, hw->vpid);
+	free_page((unsigned long)hw->vmcs);
+	kfree(hw);
+}
+
+static int vmx_vcpu_create(struct vcpu *vcpu)
+{
+	struct hw_vcpu *hw = kzalloc(sizeof(*hw), GFP_KERNEL_ACCOUNT);
+	int r;
+
+	if (!hw)
+		return -ENOMEM;
+	vcpu->hw = hw;
+	hw->cpu = -1;
+	hw->vmcs = (void *)get_zeroed_page(GFP_KERNEL_ACCOUNT);
+	if (!hw->vmcs)
+		return -ENOMEM;
+	hw->vpid = ida_alloc_range(&vmx_vpids, 1, 0xffff, GFP_KERNEL);
+	if (hw->vpid < 0)
+		return hw->vpid;
+	*(u32 *)hw->vmcs = vmx.revision;
+	vmx_insn_vmclear(hw->vmcs);
+	do {
+		r = vmx_vcpu_load(vcpu);
+		cond_resched();
+	} while (r && !fatal_signal_pending(current));
+	if (r)
+		return -EINTR;
+	vmx_write_constants(vcpu);
+	local_irq_enable();
+	return 0;
+}
+
+/* ---- set-up: what this CPU can do ---- */
+
+static int refuse(const char *what)
+{
+	pr_err("not loaded: %s\n", what);
+	return -EOPNOTSUPP;
+}
+
+/* Bits of an allowed-settings MSR: the low half must be 1, the high half may be. (SDM 3D A.2) */
+static int control_bits(u32 msr, u32 want, u32 optional, u32 *result)
+{
+	u64 bits;
+
+	rdmsrl(msr, bits);
+	*result = constrain(want | optional, bits, bits >> 32);
+	return (*result & want) == want ? 0 : -EOPNOTSUPP;
+}
+
+static int setup_controls(void)
+{
+	int r = control_bits(MSR_IA32_VMX_TRUE_PINBASED_CTLS,
+			     PIN_BASED_EXT_INTR_MASK | PIN_BASED_NMI_EXITING | PIN_BASED_VIRTUAL_NMIS |
+				     PIN_BASED_VMX_PREEMPTION_TIMER, 0, &vmx.pinbased);
+	if (r)
+		return refuse("the CPU lacks virtual NMIs or the VMX preemption timer");
+	r = control_bits(MSR_IA32_VMX_TRUE_PROCBASED_CTLS,
+			 CPU_BASED_USE_TSC_OFFSETTING | CPU_BASED_MWAIT_EXITING | CPU_BASED_MONITOR_EXITING |
+				 CPU_BASED_RDPMC_EXITING | CPU_BASED_MOV_DR_EXITING | CPU_BASED_UNCOND_IO_EXITING |
+				 CPU_BASED_USE_MSR_BITMAPS | CPU_BASED_ACTIVATE_SECONDARY_CONTROLS,
+			 CPU_BASED_TPR_SHADOW, &vmx.procbased);
+	if (r)
+		return refuse("the CPU lacks MSR bitmaps or secondary VMX controls");
+	if (!(vmx.procbased & CPU_BASED_TPR_SHADOW))
+		vmx.procbased |= CPU_BASED_CR8_LOAD_EXITING | CPU_BASED_CR8_STORE_EXITING;
+	r = control_bits(MSR_IA32_VMX_PROCBASED_CTLS2, SECONDARY_EXEC_ENABLE_EPT, 0, &vmx.procbased2);
+	if (r)
+		return refuse("the CPU lacks EPT (second-level page tables)");
+	r = control_bits(MSR_IA32_VMX_PROCBASED_CTLS2, SECONDARY_EXEC_ENABLE_EPT | SECONDARY_EXEC_UNRESTRICTED_GUEST,
+			 0, &vmx.procbased2);
+	if (r)
+		return refuse("the CPU lacks VMX unrestricted guest");
+	r = control_bits(MSR_IA32_VMX_PROCBASED_CTLS2,
+			 SECONDARY_EXEC_ENABLE_EPT | SECONDARY_EXEC_UNRESTRICTED_GUEST | SECONDARY_EXEC_ENABLE_VPID |
+				 SECONDARY_EXEC_WBINVD_EXITING,
+			 SECONDARY_EXEC_PAUSE_LOOP_EXITING | SECONDARY_EXEC_ENCLS_EXITING |
+				 (boot_cpu_has(X86_FEATURE_RDTSCP) ? SECONDARY_EXEC_ENABLE_RDTSCP : 0) |
+				 (boot_cpu_has(X86_FEATURE_INVPCID) ? SECONDARY_EXEC_ENABLE_INVPCID : 0),
+			 &vmx.procbased2);
+	if (r)
+		return refuse("the CPU lacks VPID");
+	r = control_bits(MSR_IA32_VMX_TRUE_EXIT_CTLS,
+			 VM_EXIT_HOST_ADDR_SPACE_SIZE | VM_EXIT_LOAD_IA32_EFER | VM_EXIT_LOAD_IA32_PAT,
+			 VM_EXIT_LOAD_IA32_PERF_GLOBAL_CTRL, &vmx.exit) ?:
+	    control_bits(MSR_IA32_VMX_TRUE_ENTRY_CTLS,
+			 VM_ENTRY_LOAD_DEBUG_CONTROLS | VM_ENTRY_LOAD_IA32_EFER | VM_ENTRY_LOAD_IA32_PAT,
+			 VM_ENTRY_LOAD_IA32_PERF_GLOBAL_CTRL, &vmx.entry);
+	return r ? refuse("the CPU cannot switch EFER and PAT with the guest") : 0;
+}
+
+/* Where the host's mitigations ask for something at entry that is not done here, there is no entry. */
+static int setup_mitigations(void)
+{
+	vmx.verw = boot_cpu_has(X86_FEATURE_CLEAR_CPU_BUF) || boot_cpu_has(X86_FEATURE_CLEAR_CPU_BUF_VM) ||
+		   (boot_cpu_has_bug(X86_BUG_MMIO_STALE_DATA) && !cpu_mitigations_off());
+	if (boot_cpu_has_bug(X86_BUG_L1TF) && l1tf_mitigation != L1TF_MITIGATION_OFF) {
+		if (!boot_cpu_has(X86_FEATURE_FLUSH_L1D))
+			return refuse("L1TF: this CPU's microcode has no L1D flush; update it, or boot with l1tf=off if you accept the risk");
+		vmx.flush_l1d = true;
+	}
+	return 0;
+}
+
+static int setup_features(struct limits *limits, __u64 *features)
+{
+	u64 basic, misc, ept;
+
+	rdmsrl(MSR_IA32_VMX_BASIC, basic);
+	rdmsrl(MSR_IA32_VMX_MISC, misc);
+	rdmsrl(MSR_IA32_VMX_EPT_VPID_CAP, ept);
+	if ((ept & (VMX_EPT_PAGE_WALK_4_BIT | VMX_EPTP_WB_BIT | VMX_EPT_INVEPT_BIT | VMX_EPT_EXTENT_CONTEXT_BIT |
+		    VMX_EPT_EXTENT_GLOBAL_BIT)) !=
+	    (VMX_EPT_PAGE_WALK_4_BIT | VMX_EPTP_WB_BIT | VMX_EPT_INVEPT_BIT | VMX_EPT_EXTENT_CONTEXT_BIT |
+	     VMX_EPT_EXTENT_GLOBAL_BIT))
+		return refuse("the CPU lacks write-back EPT tables or INVEPT");
+	vmx.revision = basic & 0x7fffffff;
+	vmx.timer_shift = misc & 0x1f;
+	/* Two milliseconds: no guest holds a CPU without an exit, whatever it does to its interrupts. (S10) */
+	vmx.timer_bound = max_t(u64, 2ULL * tsc_khz >> vmx.timer_shift, 1);
+	vmx.eptp_bits = VMX_EPTP_MT_WB | VMX_EPTP_PWL_4;
+	vmx.has_perf = vmx.exit & VM_EXIT_LOAD_IA32_PERF_GLOBAL_CTRL && vmx.entry & VM_ENTRY_LOAD_IA32_PERF_GLOBAL_CTRL &&
+		       boot_cpu_has(X86_FEATURE_ARCH_PERFMON);
+	if (!vmx.has_perf) {
+		vmx.exit &= ~VM_EXIT_LOAD_IA32_PERF_GLOBAL_CTRL;
+		vmx.entry &= ~VM_ENTRY_LOAD_IA32_PERF_GLOBAL_CTRL;
+	}
+	vmx.has_tsc_aux = vmx.procbased2 & SECONDARY_EXEC_ENABLE_RDTSCP;
+	rdmsrl(MSR_IA32_VMX_CR0_FIXED0, vmx.cr0_fixed0);
+	rdmsrl(MSR_IA32_VMX_CR0_FIXED1, vmx.cr0_fixed1);
+	rdmsrl(MSR_IA32_VMX_CR4_FIXED0, vmx.cr4_fixed0);
+	rdmsrl(MSR_IA32_VMX_CR4_FIXED1, vmx.cr4_fixed1);
+	rdmsrl(MSR_STAR, vmx.star);
+	rdmsrl(MSR_LSTAR, vmx.lstar);
+	rdmsrl(MSR_CSTAR, vmx.cstar);
+	rdmsrl(MSR_SYSCALL_MASK, vmx.fmask);
+
+	limits->gpa_bits = min_t(u32, boot_cpu_data.x86_phys_bits, 46);
+	limits->cr0_may = X86_CR0_PE | X86_CR0_MP | X86_CR0_EM | X86_CR0_TS | X86_CR0_ET | X86_CR0_NE | X86_CR0_WP |
+			  X86_CR0_AM | X86_CR0_NW | X86_CR0_CD | X86_CR0_PG;
+	/* No VMXE, SMXE, LA57, PKE, CET, PKS: the shim does not switch what they need. */
+	limits->cr4_may = X86_CR4_VME | X86_CR4_PVI | X86_CR4_TSD | X86_CR4_DE | X86_CR4_PSE | X86_CR4_PAE |
+			  X86_CR4_MCE | X86_CR4_PGE | X86_CR4_PCE | X86_CR4_OSFXSR | X86_CR4_OSXMMEXCPT |
+			  X86_CR4_UMIP | X86_CR4_FSGSBASE | X86_CR4_PCIDE | X86_CR4_OSXSAVE | X86_CR4_SMEP |
+			  X86_CR4_SMAP;
+	limits->cr4_may &= vmx.cr4_fixed1;
+	limits->efer_may = EFER_SCE | EFER_LME | EFER_LMA | EFER_NX;
+	if (boot_cpu_has(X86_FEATURE_OSXSAVE)) {
+		vmx.xcr0 = xgetbv(XCR_XFEATURE_ENABLED_MASK);
+		limits->xcr0_may = vmx.xcr0 & (XFEATURE_MASK_FPSSE | XFEATURE_MASK_YMM | XFEATURE_MASK_AVX512);
+	} else {
+		limits->cr4_may &= ~X86_CR4_OSXSAVE;
+	}
+	*features = UMBRA_FEAT_INSN_LEN | UMBRA_FEAT_GVA | UMBRA_FEAT_FLUSH_TLB;
+	if (vmx.procbased & CPU_BASED_TPR_SHADOW)
+		*features |= UMBRA_FEAT_TPR_SHADOW;
+	if (vmx.has_tsc_aux)
+		*features |= UMBRA_FEAT_RDTSCP;
+	if (vmx.procbased2 & SECONDARY_EXEC_ENABLE_INVPCID)
+		*features |= UMBRA_FEAT_INVPCID;
+	/* An executable huge page can bring such a CPU down: small pages only. (S7, CVE-2018-12207) */
+	if (ept & VMX_EPT_2MB_PAGE_BIT && !boot_cpu_has_bug(X86_BUG_ITLB_MULTIHIT))
+		*features |= UMBRA_FEAT_HUGE_2M;
+	return 0;
+}
+
+static void msr_bitmap_pass(u32 msr, bool write)
+{
+	unsigned int base = msr >= 0xc0000000 ? 0x400 * 8 : 0;
+
+	clear_bit((msr & 0x1fff) + base, msr_bitmap);
+	if (write)
+		clear_bit((msr & 0x1fff) + base + 0x800 * 8, msr_bitmap);
+}
+
+/* A crash or an emergency reboot: the next kernel needs CPUs that are out of VMX. */
+static void vmx_emergency(void)
+{
+	vmx_cpu_disable();
+}
+
+static void setup_emergency(void)
+{
+	struct path path;
+
+	/* There is one place for such a callback; an idle kvm_intel holds it, and its callback leaves VMX too. */
+	if (!kern_path("/sys/module/kvm_intel", 0, &path)) {
+		path_put(&path);
+		return;
+	}
+	cpu_emergency_register_virt_callback(vmx_emergency);
+	emergency_ours = true;
+}
+
+static void vmx_teardown(void)
+{
+	int cpu;
+
+	if (emergency_ours)
+		cpu_emergency_unregister_virt_callback(vmx_emergency);
+	for_each_possible_cpu(cpu)
+		free_page((unsigned long)per_cpu(vmx_region, cpu));
+	free_page((unsigned long)msr_bitmap);
+}
+
+static int setup_memory(void)
+{
+	int cpu, i;
+
+	for_each_possible_cpu(cpu) {
+		u32 *region = (u32 *)get_zeroed_page(GFP_KERNEL);
+
+		if (!region)
+			return -ENOMEM;
+		*region = vmx.revision;
+		per_cpu(vmx_region, cpu) = region;
+		INIT_LIST_HEAD(&per_cpu(vmx_active, cpu));
+	}
+	msr_bitmap = (unsigned long *)get_zeroed_page(GFP_KERNEL);
+	if (!msr_bitmap)
+		return -ENOMEM;
+	memset(msr_bitmap, 0xff, PAGE_SIZE);
+	for (i = 0; i < ARRAY_SIZE(passed_msrs); i++)
+		msr_bitmap_pass(passed_msrs[i].msr, passed_msrs[i].write);
+	return 0;
+}
+
+static int vmx_setup(struct limits *limits, __u64 *features)
+{
+	u64 control, basic;
+	int r;
+
+	if (!(cpuid_ecx(1) & BIT(5)))
+		return refuse("the CPU has no VMX (or a hypervisor hides it)");
+	if (rdmsrl_safe(MSR_IA32_FEAT_CTL, &control) || !(control & FEAT_CTL_LOCKED) ||
+	    !(control & FEAT_CTL_VMX_ENABLED_OUTSIDE_SMX))
+		return refuse("VMX is locked off: switch on virtualization (VT-x) in the firmware's set-up");
+	if (compat_has_fred())
+		return refuse("FRED is in use: boot with fred=off");
+	if (!boot_cpu_has(X86_FEATURE_TSC) || !tsc_khz)
+		return refuse("the TSC's frequency is not known");
+	rdmsrl(MSR_IA32_VMX_BASIC, basic);
+	if (!(basic & (1ULL << 55)))
+		return refuse("the CPU lacks EPT (second-level page tables)");
+	r = setup_controls();
+	if (!r && !boot_cpu_has(X86_FEATURE_FSGSBASE))
+		r = refuse("the CPU lacks FSGSBASE (or the kernel was booted with nofsgsbase)");
+	r = r ?: setup_mitigations() ?: setup_features(limits, features) ?: setup_memory();
+	if (r) {
+		vmx_teardown();
+		return r;
+	}
+	setup_emergency();
+	return 0;
+}
+
+const struct shim_ops vmx_ops = {
+	.hw = UMBRA_HW_VMX,
+	.pt_format = &vmx_pt_format,
+	.setup = vmx_setup,
+	.teardown = vmx_teardown,
+	.cpu_enable = vmx_cpu_enable,
+	.cpu_disable = vmx_cpu_disable,
+	.vcpu_create = vmx_vcpu_create,
+	.vcpu_destroy = vmx_vcpu_destroy,
+	.vcpu_load = vmx_vcpu_load,
+	.vcpu_enter = vmx_vcpu_enter,
+	.vcpu_store_dirty = vmx_store_dirty,
+	.vcpu_fetch = vmx_fetch,
+};

@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+#ifndef UMBRA_VMX_H
+#define UMBRA_VMX_H
+
+#include <linux/list.h>
+#include <linux/percpu.h>
+#include <asm/asm.h>
+#include <asm/vmx.h>
+
+#include "shim.h"
+
+/* Intel's part of a vCPU. Fields without a letter belong to the thread in RUN, interrupts off. */
+struct hw_vcpu {
+	struct list_head active; /* on vmx_active of the CPU named by cpu */
+	int cpu;		 /* where the VMCS is active, -1: nowhere */
+	bool launched;
+	void *vmcs;		 /* C */
+	int vpid;		 /* C */
+	void *vapic;		 /* C */
+	/* What the VMCS holds now, to write only what changes. */
+	unsigned long host_cr3, host_cr4, host_fs;
+	u64 host_perf;
+	u64 rsp, tsc_offset;
+	u32 procbased, exceptions, tpr_threshold, timer, entry_controls;
+};
+
+/* Computed once, when the module loads. */
+struct vmx_config {
+	u32 pinbased, procbased, procbased2, exit, entry;
+	u32 revision;
+	u32 timer_shift;
+	u32 timer_bound; /* ticks: a guest is never longer in one go */
+	u64 cr0_fixed0, cr0_fixed1, cr4_fixed0, cr4_fixed1;
+	u64 eptp_bits;
+	u64 xcr0; /* the host's */
+	u64 star, lstar, cstar, fmask;
+	bool has_perf, has_tsc_aux;
+	bool flush_l1d, verw;
+};
+
+extern struct vmx_config vmx;
+DECLARE_PER_CPU(struct hw_vcpu *, vmx_current);
+DECLARE_PER_CPU(u64, vmx_tsc_aux);
+
+/* CR bits that the guest changes without an exit; all others are the shim's. */
+#define GUEST_CR0 (X86_CR0_TS | X86_CR0_MP | X86_CR0_EM | X86_CR0_WP | X86_CR0_AM)
+#define GUEST_CR4 (X86_CR4_TSD | X86_CR4_DE | X86_CR4_PGE | X86_CR4_PVI | X86_CR4_OSFXSR | X86_CR4_OSXMMEXCPT | X86_CR4_PCE)
+
+/* A VMX instruction may find VMX switched off by an emergency reboot: then it does nothing. */
+static __always_inline unsigned long vmread(unsigned long field)
+{
+	unsigned long value = 0;
+
+	asm volatile("1: vmread %1, %0\n2:\n" _ASM_EXTABLE(1b, 2b) : "+r"(value) : "r"(field) : "cc");
+	return value;
+}
+
+void vmwrite_failed(unsigned long field, unsigned long value);
+
+static __always_inline void vmwrite(unsigned long field, unsigned long value)
+{
+	asm goto("1: vmwrite %1, %0\n"
+		 "jna %l[failed]\n" _ASM_EXTABLE(1b, %l[failed])
+		 : : "r"(field), "rm"(value) : "cc" : failed);
+	return;
+failed:
+	vmwrite_failed(field, value);
+}
+
+/* vmx_entry.S. 0: the guest ran and exited; 1: the CPU refused. */
+#define VMX_LAUNCHED (1 << 0)
+#define VMX_VERW (1 << 1)
+int vmx_enter_guest(struct vcpu *vcpu, __u64 *gpr, unsigned int flags);
+extern char vmx_exit_point[];
+
+/* vmx_run.c */
+enum run_result vmx_vcpu_enter(struct vcpu *vcpu, bool flush);
+void vmx_store_dirty(struct vcpu *vcpu);
+void vmx_fetch(struct vcpu *vcpu, __u64 groups);
+
+#endif
