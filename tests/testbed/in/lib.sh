@@ -21,6 +21,7 @@ umbra_load() { insmod /umbra.ko; }
 counter() { cat "/sys/module/umbra/parameters/$1"; }
 umbra_idle() { # all of the module's counters fall to zero within ten seconds
 	local i
+	[ -e /sys/module/umbra/parameters/vms ] || { echo "the module has no counters"; return 1; }
 	for i in $(seq 1 50); do
 		[ "$(counter vms) $(counter vcpus) $(counter pages)" = "0 0 0" ] && return 0
 		sleep 0.2
