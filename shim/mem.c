@@ -111,10 +111,11 @@ static void region_remove(struct vm *vm, int at)
 	vm->regions--;
 	memmove(&vm->region[at], &vm->region[at + 1], (vm->regions - at) * sizeof(vm->region[0]));
 	memmove(&vm->range[at], &vm->range[at + 1], (vm->regions - at) * sizeof(vm->range[0]));
-	mmu_interval_notifier_remove(&region->notifier);
+	/* First zap (nothing can be filled in while R is held), then stop listening: no page goes unheard between. */
 	spin_lock(&vm->pt_lock);
 	vm_zap(vm, region->gpa, region->gpa + region->size);
 	spin_unlock(&vm->pt_lock);
+	mmu_interval_notifier_remove(&region->notifier);
 	region_free(region);
 }
 

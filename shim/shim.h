@@ -80,7 +80,8 @@ struct shim_ops {
 	void (*cpu_disable)(void); /* idempotent */
 	int (*vcpu_create)(struct vcpu *vcpu);
 	void (*vcpu_destroy)(struct vcpu *vcpu);
-	/* Interrupts off. Makes the vCPU's state current on this CPU: -EIO where the hardware is off. */
+	/* Interrupts off. Makes the vCPU's state current on this CPU, vcpu_current says so. -EIO and interrupts on
+	 * where the hardware is off. */
 	int (*vcpu_load)(struct vcpu *vcpu);
 	/* Interrupts off, after vcpu_load. flush: second-level translations changed. */
 	enum run_result (*vcpu_enter)(struct vcpu *vcpu, bool flush);
@@ -102,6 +103,7 @@ int hw_init(void);
 void hw_exit(void);
 
 /* vcpu.c */
+DECLARE_PER_CPU(struct vcpu *, vcpu_current); /* whose state the hardware of this CPU has */
 int vcpu_create(struct vm *vm);
 void vcpu_leave_guest(void *unused);
 

@@ -11,6 +11,8 @@
 
 #include "compat.h"
 
+DEFINE_PER_CPU(struct vcpu *, vcpu_current);
+
 #define RUN_SIZE (2 * PAGE_SIZE) /* run area, virtual-APIC page */
 
 /* Work that wants the calling thread out of here, and work that schedule() does. */
@@ -22,6 +24,16 @@ static unsigned long thread_flags(void)
 	return READ_ONCE(current_thread_info()->flags);
 }
 
+/* Each word of the shared page is read, or written, exactly once. */
+static __always_inline void copy_words(void *to, const void *from, size_t size)
+{
+	size_t i;
+
+#pragma GCC unroll 16
+	for (i = 0; i < size / 8; i++)
+		WRITE_ONCE(((__u64 *)to)[i], READ_ONCE(((const __u64 *)from)[i]));
+}
+
 /*
  * Copies what was handed in once, checks the copy, and only then takes it over: the control part each time, all the
  * state when a group besides RIP is dirty. From here on nothing reads these parts of the shared page again. (S1;
@@ -31,34 +43,40 @@ static __u32 run_load(struct vcpu *vcpu)
 {
 	struct umbra_run *run = vcpu->run, *in = &vcpu->in;
 	__u64 dirty = READ_ONCE(run->dirty);
-	bool all = dirty & ~UMBRA_STATE_RIP;
-	struct umbra_run *copy = all ? &vcpu->next : in;
 	__u32 rule;
 
-	memcpy(copy, run, all ? sizeof(*run) : offsetof(struct umbra_run, gpr));
-	barrier(); /* the copy is what is checked and used, not the page */
-	copy->dirty = dirty;
-	rule = check_control(copy) ?: check_event(&copy->inject);
-	if (unlikely(all) && !rule)
-		rule = check_state(copy, &shim_limits);
-	if (unlikely(rule))
-		return rule;
-	if (all)
-		*in = *copy;
-	else if (dirty) {
+	if (unlikely(dirty & ~UMBRA_STATE_RIP)) {
+		memcpy(&vcpu->next, run, sizeof(vcpu->next));
+		barrier(); /* the copy is what is checked and used, not the page */
+		rule = check_state(&vcpu->next, &shim_limits);
+		if (rule)
+			return rule;
+		*in = vcpu->next;
+	} else if (dirty) {
 		in->rip = READ_ONCE(run->rip);
 		in->rflags = READ_ONCE(run->rflags);
 	}
+	copy_words(in, run, offsetof(struct umbra_run, gpr));
+	in->dirty = dirty;
+	rule = check_control(in);
+	if (unlikely(rule))
+		return rule;
 	if (dirty) {
 		vcpu->dirty |= dirty;
 		run->dirty = 0;
 	}
-	vcpu->flush_guest |= in->flags & UMBRA_RUN_FLUSH_TLB;
 	if (in->inject.flags & UMBRA_EVENT_VALID) {
 		vcpu->inject = in->inject;
 		run->inject.flags = 0;
 	}
 	return 0;
+}
+
+/* Makes the vCPU's state current on this CPU. 0: interrupts are off; -EIO: on, and so is not the hardware. */
+static int vcpu_load(struct vcpu *vcpu)
+{
+	local_irq_disable();
+	return likely(this_cpu_read(vcpu_current) == vcpu) ? 0 : shim_ops->vcpu_load(vcpu);
 }
 
 /*
@@ -71,11 +89,8 @@ static enum run_result enter_once(struct vcpu *vcpu)
 	unsigned int generation;
 	bool flush;
 
-	local_irq_disable();
-	if (unlikely(shim_ops->vcpu_load(vcpu))) {
-		local_irq_enable();
+	if (unlikely(vcpu_load(vcpu)))
 		return RUN_AGAIN;
-	}
 	WRITE_ONCE(vcpu->guest_cpu, smp_processor_id());
 	smp_mb(); /* pairs with vm_flush and vcpu_kick */
 	if (likely(!READ_ONCE(vcpu->kicked) && !(thread_flags() & WORK_ANY))) {
@@ -112,17 +127,14 @@ static long run_return(struct vcpu *vcpu)
 		vcpu->inject.flags = 0;
 	}
 	if (groups) {
-		local_irq_disable();
-		if (shim_ops->vcpu_load(vcpu)) {
-			local_irq_enable();
+		if (vcpu_load(vcpu))
 			return -EIO;
-		}
 		shim_ops->vcpu_store_dirty(vcpu);
 		shim_ops->vcpu_fetch(vcpu, groups);
 		local_irq_enable();
 	}
 	vcpu->exit.valid = groups;
-	memcpy(&vcpu->run->exit, &vcpu->exit, sizeof(vcpu->exit));
+	copy_words(&vcpu->run->exit, &vcpu->exit, sizeof(vcpu->exit));
 	return 0;
 }
 
@@ -140,6 +152,7 @@ static long run_locked(struct vcpu *vcpu)
 	}
 	if (unlikely(vcpu->in.flags)) {
 		WRITE_ONCE(vcpu->run->flags, 0);
+		vcpu->flush_guest |= vcpu->in.flags & UMBRA_RUN_FLUSH_TLB;
 		if (vcpu->in.flags & UMBRA_RUN_NO_ENTRY)
 			return run_return(vcpu);
 	}

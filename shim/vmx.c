@@ -19,7 +19,6 @@
 #include <asm/tsc.h>
 
 struct vmx_config vmx;
-DEFINE_PER_CPU(struct hw_vcpu *, vmx_current); /* whose VMCS is current */
 DEFINE_PER_CPU(u64, vmx_tsc_aux);
 static DEFINE_PER_CPU(void *, vmx_region);
 static DEFINE_PER_CPU(bool, vmx_on);
@@ -95,7 +94,7 @@ static void vmx_cpu_disable(void)
 		hw->launched = false;
 		WRITE_ONCE(hw->cpu, -1);
 	}
-	this_cpu_write(vmx_current, NULL);
+	this_cpu_write(vcpu_current, NULL);
 	this_cpu_write(vmx_on, false);
 	asm volatile("1: vmxoff\n2:\n" _ASM_EXTABLE(1b, 2b) : : : "cc", "memory");
 	cr4_clear_bits_irqsoff(X86_CR4_VMXE);
@@ -147,8 +146,8 @@ static void vmx_deactivate(void *arg)
 		return;
 	vmx_insn_vmclear(hw->vmcs);
 	list_del(&hw->active);
-	if (this_cpu_read(vmx_current) == hw)
-		this_cpu_write(vmx_current, NULL);
+	if (this_cpu_read(vcpu_current) == hw->vcpu)
+		this_cpu_write(vcpu_current, NULL);
 	hw->launched = false;
 	smp_wmb(); /* pairs with the control dependency in vmx_vcpu_load: -1 comes last */
 	WRITE_ONCE(hw->cpu, -1);
@@ -167,15 +166,12 @@ static void vmx_write_host_cpu(void)
 	vmwrite(HOST_IA32_SYSENTER_ESP, value);
 }
 
-/* Brings the VMCS here, with interrupts off when it returns 0, else on. */
+/* Brings the VMCS here; may open a window for interrupts, in which the CPU may change. */
 static int vmx_vcpu_load(struct vcpu *vcpu)
 {
 	struct hw_vcpu *hw = vcpu->hw;
 	int cpu;
 
-	local_irq_disable();
-	if (likely(this_cpu_read(vmx_current) == hw))
-		return 0;
 	while ((cpu = READ_ONCE(hw->cpu)) >= 0 && cpu != smp_processor_id()) {
 		local_irq_enable();
 		smp_call_function_single(cpu, vmx_deactivate, hw, 1);
@@ -186,7 +182,7 @@ static int vmx_vcpu_load(struct vcpu *vcpu)
 		return -EIO;
 	}
 	vmx_insn_vmptrld(hw->vmcs);
-	this_cpu_write(vmx_current, hw);
+	this_cpu_write(vcpu_current, vcpu);
 	/* The guest before must not steer this one's indirect branches. */
 	indirect_branch_prediction_barrier();
 	if (hw->cpu < 0) {
@@ -251,8 +247,8 @@ static void vmx_write_constants(struct vcpu *vcpu)
 	}
 	if (vmx.procbased2 & SECONDARY_EXEC_ENCLS_EXITING)
 		vmwrite(ENCLS_EXITING_BITMAP, -1ULL);
-	vmwrite(CR0_GUEST_HOST_MASK, ~GUEST_CR0);
-	vmwrite(CR4_GUEST_HOST_MASK, ~GUEST_CR4);
+	vmwrite(CR0_GUEST_HOST_MASK, ~CR0_GUEST_OWNED);
+	vmwrite(CR4_GUEST_HOST_MASK, ~CR4_GUEST_OWNED);
 	vmwrite(VMX_PREEMPTION_TIMER_VALUE, vmx.timer_bound);
 
 	/* Guest state that stays as it is. */
@@ -288,6 +284,7 @@ static int vmx_vcpu_create(struct vcpu *vcpu)
 	if (!hw)
 		return -ENOMEM;
 	vcpu->hw = hw;
+	hw->vcpu = vcpu;
 	hw->cpu = -1;
 	hw->vmcs = (void *)get_zeroed_page(GFP_KERNEL_ACCOUNT);
 	if (!hw->vmcs)
@@ -298,6 +295,7 @@ static int vmx_vcpu_create(struct vcpu *vcpu)
 	*(u32 *)hw->vmcs = vmx.revision;
 	vmx_insn_vmclear(hw->vmcs);
 	do {
+		local_irq_disable();
 		r = vmx_vcpu_load(vcpu);
 		cond_resched();
 	} while (r && !fatal_signal_pending(current));

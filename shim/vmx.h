@@ -12,11 +12,11 @@
 /* Intel's part of a vCPU. Fields without a letter belong to the thread in RUN, interrupts off. */
 struct hw_vcpu {
 	struct list_head active; /* on vmx_active of the CPU named by cpu */
+	struct vcpu *vcpu;	 /* C */
 	int cpu;		 /* where the VMCS is active, -1: nowhere */
 	bool launched;
 	void *vmcs;		 /* C */
 	int vpid;		 /* C */
-	void *vapic;		 /* C */
 	/* What the VMCS holds now, to write only what changes. */
 	unsigned long host_cr3, host_cr4, host_fs;
 	u64 host_perf;
@@ -39,12 +39,11 @@ struct vmx_config {
 };
 
 extern struct vmx_config vmx;
-DECLARE_PER_CPU(struct hw_vcpu *, vmx_current);
 DECLARE_PER_CPU(u64, vmx_tsc_aux);
 
 /* CR bits that the guest changes without an exit; all others are the shim's. */
-#define GUEST_CR0 (X86_CR0_TS | X86_CR0_MP | X86_CR0_EM | X86_CR0_WP | X86_CR0_AM)
-#define GUEST_CR4 (X86_CR4_TSD | X86_CR4_DE | X86_CR4_PGE | X86_CR4_PVI | X86_CR4_OSFXSR | X86_CR4_OSXMMEXCPT | X86_CR4_PCE)
+#define CR0_GUEST_OWNED (X86_CR0_TS | X86_CR0_MP | X86_CR0_EM | X86_CR0_WP | X86_CR0_AM)
+#define CR4_GUEST_OWNED (X86_CR4_TSD | X86_CR4_DE | X86_CR4_PGE | X86_CR4_PVI | X86_CR4_OSFXSR | X86_CR4_OSXMMEXCPT | X86_CR4_PCE)
 
 /* A VMX instruction may find VMX switched off by an emergency reboot: then it does nothing. */
 static __always_inline unsigned long vmread(unsigned long field)

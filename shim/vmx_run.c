@@ -140,9 +140,9 @@ void vmx_fetch(struct vcpu *vcpu, __u64 groups)
 		run->idtr = (struct umbra_dtable){ vmread(GUEST_IDTR_BASE), vmread(GUEST_IDTR_LIMIT) };
 	}
 	if (groups & UMBRA_STATE_CR) {
-		run->cr0 = (in->cr0 & ~GUEST_CR0) | (vmread(GUEST_CR0) & GUEST_CR0);
+		run->cr0 = (in->cr0 & ~CR0_GUEST_OWNED) | (vmread(GUEST_CR0) & CR0_GUEST_OWNED);
 		run->cr3 = vmread(GUEST_CR3);
-		run->cr4 = (in->cr4 & ~GUEST_CR4) | (vmread(GUEST_CR4) & GUEST_CR4);
+		run->cr4 = (in->cr4 & ~CR4_GUEST_OWNED) | (vmread(GUEST_CR4) & CR4_GUEST_OWNED);
 		run->efer = in->efer;
 		run->xcr0 = in->xcr0;
 		if (in->cr4 & X86_CR4_PAE && in->cr0 & X86_CR0_PG && !(in->efer & EFER_LMA))
@@ -225,7 +225,7 @@ static void timer_update(struct vcpu *vcpu)
 /* The host's values that the exit loads: they can change between any two entries. */
 static void host_state_update(struct hw_vcpu *hw)
 {
-	unsigned long cr3 = __get_current_cr3_fast(), cr4 = cr4_read_shadow(), fs = rdfsbase();
+	unsigned long cr3 = __read_cr3(), cr4 = cr4_read_shadow(), fs = rdfsbase();
 
 	if (unlikely(cr3 != hw->host_cr3)) {
 		hw->host_cr3 = cr3;
@@ -590,7 +590,7 @@ enum run_result vmx_vcpu_enter(struct vcpu *vcpu, bool flush)
 	cr2 = READ_ONCE(run->cr2);
 	if (cr2 != native_read_cr2())
 		native_write_cr2(cr2);
-	debugctl = get_debugctlmsr();
+	debugctl = __rdmsr(MSR_IA32_DEBUGCTLMSR);
 	if (unlikely(in->dr7 & 0xff))
 		guest_breakpoints(in);
 	if (unlikely(vmx.flush_l1d))
