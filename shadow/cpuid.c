@@ -205,21 +205,21 @@ static void missing(struct vcpu *vcpu, uint32_t function, uint32_t index, uint32
 	}
 }
 
-/* Bits that follow the guest's own state. */
+/*
+ * Bits that follow the guest's own state. CR4.OSXSAVE and XCR0 change only by an exit that is handled here, so the run area
+ * always has them, whether its group is valid or not: a fetch would cost a RUN on a common exit.
+ */
 static void dynamic(struct vcpu *vcpu, uint32_t function, uint32_t index, uint32_t regs[4])
 {
 	if (function == 1) {
-		vcpu_fetch(vcpu, UMBRA_STATE_CR);
 		regs[2] &= ~(1u << 27);
 		if (regs[2] & 1u << 26 && vcpu->run->cr4 & CR4_OSXSAVE)
 			regs[2] |= 1u << 27;
 		if (!(vcpu->apic_base & APIC_BASE_EN))
 			regs[3] &= ~(1u << 9);
 	} else if (function == 0xd && index == 0 && vcpu->xcr0_guest_bits) {
-		vcpu_fetch(vcpu, UMBRA_STATE_CR);
 		regs[1] = cpuid_xsave_size(vcpu->run->xcr0);
 	} else if (function == 0xd && index == 1 && regs[0] & 2) {
-		vcpu_fetch(vcpu, UMBRA_STATE_CR);
 		regs[1] = cpuid_xsave_compact_size(vcpu->run->xcr0);
 	}
 }

@@ -11,6 +11,7 @@
 #include "cpuid_host.h"
 #include "msr_internal.h"
 #include "msr_numbers.h"
+#include "sys.h"
 #include "vcpu.h"
 
 #define EFER_LME (1ull << 8)
@@ -97,19 +98,6 @@ static int put_tsc_adjust(struct vcpu *vcpu, uint64_t value, bool host)
 }
 
 /* ---- those in the run area ---- */
-
-static uint64_t gs_base_get(void)
-{
-	uint64_t base;
-
-	__asm__ volatile("rdgsbase %0" : "=r"(base));
-	return base;
-}
-
-static void gs_base_put(uint64_t base) /* canonical, or it faults */
-{
-	__asm__ volatile("wrgsbase %0" : : "r"(base) : "memory");
-}
 
 static __u64 *run_msr(struct vcpu *vcpu, uint32_t msr, uint64_t *group)
 {
@@ -402,7 +390,7 @@ int msr_put(struct vcpu *vcpu, uint32_t msr, uint64_t value, bool host)
 	case MSR_KERNEL_GS_BASE:
 		if (!msr_canonical(vcpu, value))
 			return MSR_REFUSED;
-		gs_base_put(value);
+		cpu_wrgsbase(value);
 		return MSR_OK;
 	case MSR_MISC_ENABLE: return put_misc_enable(vcpu, value, host);
 	case MSR_FEATURE_CONTROL: return put_feature_control(vcpu, value, host);
@@ -464,7 +452,7 @@ int msr_get(struct vcpu *vcpu, uint32_t msr, uint64_t *value, bool host)
 	case MSR_TSC_AUX:
 	case MSR_FS_BASE:
 	case MSR_GS_BASE: return get_run_msr(vcpu, msr, value, host);
-	case MSR_KERNEL_GS_BASE: *value = gs_base_get(); return MSR_OK;
+	case MSR_KERNEL_GS_BASE: *value = cpu_rdgsbase(); return MSR_OK;
 	case MSR_MISC_ENABLE: *value = m->misc_enable; return MSR_OK;
 	case MSR_FEATURE_CONTROL: *value = m->feature_control; return MSR_OK;
 	case MSR_UCODE_REV: *value = m->ucode_rev; return MSR_OK;

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core.h"
 #include "msr.h"
 #include "msr_internal.h"
 #include "vcpu.h"
@@ -17,7 +18,6 @@ struct msr_filter {
 	bool default_allow;
 	uint32_t ranges;
 	struct msr_range range[KVM_MSR_FILTER_MAX_RANGES];
-	struct msr_filter *retired; /* the one it took the place of: readers may hold it */
 };
 
 static size_t bitmap_size(uint32_t nmsrs)
@@ -48,7 +48,7 @@ static int filter_check(const struct kvm_msr_filter *filter, size_t *bytes)
 	return empty && filter->flags & KVM_MSR_FILTER_DEFAULT_DENY ? -EINVAL : 0;
 }
 
-/* Control thread. A filter is replaced rarely, and a reader may be anywhere: the old one is freed by the change after the next. */
+/* Control thread. */
 int msr_set_filter(struct vm *vm, const struct kvm_msr_filter *filter, const uint8_t *bitmaps)
 {
 	struct msr_filter *new, *old;
@@ -74,7 +74,8 @@ int msr_set_filter(struct vm *vm, const struct kvm_msr_filter *filter, const uin
 		copy += bitmap_size(r->nmsrs);
 	}
 	old = __atomic_exchange_n(&vm->msr_filter, new, __ATOMIC_ACQ_REL);
-	new->retired = old;
+	vm_synchronize(vm);
+	free(old);
 	return 0;
 }
 
