@@ -8,9 +8,11 @@ if insmod /umbra.ko 2>/dev/null; then
 else
 	ok refuse.load
 fi
-dmesg | grep -i 'umbra' | grep -v 'tainting\|verification'
-expect refuse.line "no log line of the module names '$words'" sh -c "dmesg | grep 'umbra: ' | grep -qi '$words'"
-expect refuse.one "not one log line but $(dmesg | grep -c 'umbra: ')" test "$(dmesg | grep 'umbra: ' | grep -vc 'tainting\|verification\|out-of-tree')" = 1
+# busybox tries a second way to load a module after the first failed: the same line twice is one line.
+dmesg | sed -n 's/.*umbra: //p' | grep -v 'taint' | sort -u >/tmp/lines
+cat /tmp/lines
+expect refuse.line "no log line of the module names '$words'" grep -qi "$words" /tmp/lines
+expect refuse.one "not one log line" test "$(wc -l </tmp/lines)" = 1
 expect refuse.gone "the module stayed" test ! -d /sys/module/umbra
 expect refuse.device "/dev/umbra is there" test ! -e /dev/umbra
 exit $failed
