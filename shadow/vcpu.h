@@ -95,7 +95,8 @@ struct vcpu {
 	bool injecting;		/* an event was handed over for the present entry */
 	bool run_failed;	/* the shim refused RUN or the state */
 	bool debug_pending;	/* a single step of the VMM's debugger is to be reported */
-	bool debug_tf;		/* RFLAGS.TF was set for the VMM's debugger, not by the guest */
+	bool debug_step;	/* the guest runs with RFLAGS.TF set by the VMM's debugger */
+	bool debug_tf;		/* and it was not set by the guest itself */
 	bool debug_drs;		/* the VMM's breakpoints are in run->dr */
 	uint64_t debug_saved[5]; /* the guest's DR0-3, DR7 meanwhile */
 	uint64_t exits_runs;	/* KVM_RUN calls */

@@ -1,0 +1,137 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#ifndef UMBRA_CORE_H
+#define UMBRA_CORE_H
+
+/* What the core's own files (vm, slots, vcpu, exits, access, inject, control) share among themselves. */
+
+#include "emulate.h"
+#include "vcpu.h"
+#include "vm.h"
+
+#define X86_CR0_PE (1ULL << 0)
+#define X86_CR0_TS (1ULL << 3)
+#define X86_CR0_ET (1ULL << 4)
+#define X86_CR0_NW (1ULL << 29)
+#define X86_CR0_CD (1ULL << 30)
+#define X86_CR0_PG (1ULL << 31)
+#define X86_CR4_DE (1ULL << 3)
+#define X86_CR4_PSE (1ULL << 4)
+#define X86_CR4_PAE (1ULL << 5)
+#define X86_CR4_PGE (1ULL << 7)
+#define X86_CR4_LA57 (1ULL << 12)
+#define X86_CR4_PCIDE (1ULL << 17)
+#define X86_CR4_OSXSAVE (1ULL << 18)
+#define X86_CR4_SMEP (1ULL << 20)
+#define X86_EFER_LME (1ULL << 8)
+#define X86_EFER_LMA (1ULL << 10)
+#define X86_RFLAGS_FIXED (1ULL << 1)
+#define X86_RFLAGS_TF (1ULL << 8)
+#define X86_RFLAGS_IF (1ULL << 9)
+#define X86_RFLAGS_RF (1ULL << 16)
+#define X86_RFLAGS_VM (1ULL << 17)
+#define X86_DR6_ACTIVE_LOW 0xffff0ff0ULL
+#define X86_DR6_BD (1ULL << 13)
+#define X86_DR6_BS (1ULL << 14)
+#define X86_DR7_GD (1ULL << 13)
+#define X86_DR7_FIXED 0x400ULL
+
+#define EXC_DB 1
+#define EXC_BP 3
+#define EXC_OF 4
+#define EXC_UD 6
+#define EXC_DF 8
+#define EXC_GP 13
+#define EXC_PF 14
+#define EXC_AC 17
+#define EXC_MC 18
+
+/* What exit handlers return besides EXIT_*: nothing changed that the loop must look at before the next entry. */
+#define EXIT_QUICK 2
+
+#define APIC_BASE_BSP (1ULL << 8)
+#define APIC_BASE_ENABLE (1ULL << 11)
+
+/* ---- an instruction or a port access that waits for the VMM (access.c) ---- */
+#define RESUME_ANSWERS 16
+struct resume_answer {
+	uint64_t gpa; /* or the port */
+	uint32_t len; /* 1..8 */
+	bool write;
+	uint8_t data[8];
+};
+
+struct emul_resume {
+	bool active;	  /* an instruction was left half-done */
+	bool pending_mmio; /* answer[answers] is what the VMM is asked now */
+	bool pending_pio;
+	uint64_t rip; /* of that instruction */
+	uint32_t answers; /* pieces of MMIO that are done */
+	uint32_t cursor;  /* the next one that emulate() will ask for */
+	uint32_t commits; /* emul_ctx.commits that the answers belong to */
+	struct resume_answer answer[RESUME_ANSWERS + 1];
+	bool pio_done, pio_in;
+	uint16_t pio_port;
+	uint32_t pio_size, pio_count;
+	/* What hardware told about the exit: saves the walk for this page. */
+	uint64_t hint_gva, hint_gpa;
+	uint32_t hint_access; /* UMBRA_MEM_*; 0: no hint */
+};
+
+int access_emulate(struct vcpu *vcpu); /* the instruction at rip; EXIT_* */
+void access_hint(struct vcpu *vcpu, uint64_t gva, uint64_t gpa, uint32_t access);
+/* Up to len bytes at rip: how many could be read. */
+uint32_t access_fetch(struct vcpu *vcpu, uint8_t *bytes, uint32_t len);
+uint8_t access_insn_length(struct vcpu *vcpu);
+int access_internal_error(struct vcpu *vcpu, const uint8_t *bytes, uint32_t len);
+
+/* ---- vcpu.c ---- */
+int vcpu_init(struct vcpu *vcpu, struct vm *vm, uint32_t id); /* all but the thread; -errno */
+void vcpu_fini(struct vcpu *vcpu);
+void vcpu_reset(struct vcpu *vcpu, bool init);
+void vcpu_sipi(struct vcpu *vcpu, uint8_t vector);
+void vcpu_after_run(struct vcpu *vcpu); /* upkeep of valid after RUN */
+int vcpu_run_shim(struct vcpu *vcpu);
+void vcpu_insn_done(struct vcpu *vcpu);
+
+/* ---- inject.c ---- */
+void inject_debug(struct vcpu *vcpu, uint64_t dr6);
+void inject_soft_exception(struct vcpu *vcpu, uint8_t vector, uint8_t type, uint8_t insn_len);
+
+/* ---- vcpu_thread.c ---- */
+int vcpu_run(struct vcpu *vcpu); /* KVM_RUN: 0 or -errno */
+void vcpu_set_current(struct vcpu *vcpu); /* this thread is the vCPU's */
+void vcpu_serve(struct vcpu *vcpu, uint32_t bell);
+uint64_t vcpu_fpu_mask(const struct vcpu *vcpu);
+
+/* ---- control registers (cr.c) ---- */
+int exit_cr(struct vcpu *vcpu);
+int exit_dr(struct vcpu *vcpu);
+int exit_xsetbv(struct vcpu *vcpu);
+bool xcr0_valid(const struct vcpu *vcpu, uint64_t value);
+
+/* ---- guest debugging (debug.c) ---- */
+void debug_enter(struct vcpu *vcpu);
+void debug_leave(struct vcpu *vcpu);
+int debug_exit(struct vcpu *vcpu, uint8_t vector, uint64_t dr6); /* fills in KVM_EXIT_DEBUG */
+int exit_exception(struct vcpu *vcpu);
+
+/* ---- hypercalls (hypercall.c) ---- */
+int exit_undefined(struct vcpu *vcpu);
+
+/* ---- stats.c ---- */
+void stats_print(struct vm *vm, int fd);
+void explain_bad_state(struct vcpu *vcpu); /* one line to stderr, in words */
+
+/* ---- slots ---- */
+void slots_init(struct vm *vm);
+void slots_fini(struct vm *vm);
+int64_t slots_get_dirty(struct vm *vm, struct call *call);
+int64_t slots_clear_dirty(struct vm *vm, struct call *call);
+void vm_synchronize(struct vm *vm); /* until every reader that began before is done */
+int vm_init(struct vm *vm, struct shim *shim);
+int vm_smp(void); /* more than one CPU for this process? */
+
+int shadow_main(int control_fd, struct shim *shim);
+bool control_serve(int fd, struct vm *vm);
+
+#endif

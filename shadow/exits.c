@@ -1,0 +1,322 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include <errno.h>
+#include <string.h>
+
+#include "core.h"
+#include "cpuid.h"
+#include "msr.h"
+#include "routing.h"
+#include "sys.h"
+#include "vcpu.h"
+
+/* ---- ports ---- */
+
+static void io_to_user(struct vcpu *vcpu, bool in, uint16_t port, uint8_t size)
+{
+	struct kvm_run *kvm = vcpu->kvm;
+
+	vcpu->resume->rip = vcpu->run->rip;
+	vcpu->resume->pio_size = size;
+	kvm->exit_reason = KVM_EXIT_IO;
+	kvm->io.direction = in ? KVM_EXIT_IO_IN : KVM_EXIT_IO_OUT;
+	kvm->io.size = size;
+	kvm->io.port = port;
+	kvm->io.count = 1;
+	kvm->io.data_offset = CHANNEL_PIO_OFFSET;
+}
+
+/* The instruction is over when the VMM calls KVM_RUN again, unless it has set other registers meanwhile. */
+static int io_out_complete(struct vcpu *vcpu)
+{
+	if (vcpu->run->rip == vcpu->resume->rip)
+		vcpu_skip_insn(vcpu);
+	return EXIT_RESUME;
+}
+
+static int io_in_complete(struct vcpu *vcpu)
+{
+	__u64 *rax = &vcpu->run->gpr[UMBRA_RAX];
+	uint32_t size = vcpu->resume->pio_size;
+	uint32_t value = 0;
+
+	if (vcpu->run->rip != vcpu->resume->rip)
+		return EXIT_RESUME;
+	memcpy(&value, vcpu->pio, size);
+	if (size == 4)
+		*rax = value;
+	else
+		memcpy(rax, &value, size);
+	vcpu_skip_insn(vcpu);
+	return EXIT_RESUME;
+}
+
+static int exit_io(struct vcpu *vcpu)
+{
+	const struct umbra_exit *exit = &vcpu->run->exit;
+	uint16_t port = exit->io.port;
+	uint8_t size = exit->io.size, flags = exit->io.flags;
+	uint32_t value;
+
+	if (flags & UMBRA_IO_STRING)
+		return access_emulate(vcpu);
+	if (size != 1 && size != 2 && size != 4)
+		return -EINVAL;
+	if (flags & UMBRA_IO_IN) {
+		io_to_user(vcpu, true, port, size);
+		vcpu->complete = io_in_complete;
+		return EXIT_USER;
+	}
+	value = (uint32_t)vcpu->run->gpr[UMBRA_RAX];
+	if (size < 4)
+		value &= (1u << size * 8) - 1;
+	if (eventfds_ioevent(vcpu->vm, true, port, size, value)) {
+		vcpu_skip_insn(vcpu);
+		return EXIT_RESUME;
+	}
+	memcpy(vcpu->pio, &value, sizeof(value));
+	io_to_user(vcpu, false, port, size);
+	vcpu->complete = io_out_complete;
+	return EXIT_USER;
+}
+
+/* ---- memory ---- */
+
+static int exit_mem(struct vcpu *vcpu)
+{
+	const struct umbra_exit *exit = &vcpu->run->exit;
+
+	/* The VMM's own memory is not to be had there: KVM_RUN fails so. */
+	if (exit->mem.access & UMBRA_MEM_FAULT)
+		return -EFAULT;
+	if ((exit->mem.access & UMBRA_MEM_GVA) && !(exit->mem.access & (UMBRA_MEM_WALK | UMBRA_MEM_EXEC)))
+		access_hint(vcpu, exit->mem.gva, exit->mem.gpa, exit->mem.access);
+	return access_emulate(vcpu);
+}
+
+/* ---- CPUID, MSRs ---- */
+
+static int exit_cpuid(struct vcpu *vcpu)
+{
+	cpuid_exit(vcpu);
+	return EXIT_QUICK;
+}
+
+static int msr_to_vmm(struct vcpu *vcpu, uint32_t msr, bool write, uint64_t value, uint32_t reason)
+{
+	struct kvm_run *kvm = vcpu->kvm;
+
+	vcpu->resume->rip = vcpu->run->rip;
+	kvm->exit_reason = write ? KVM_EXIT_X86_WRMSR : KVM_EXIT_X86_RDMSR;
+	kvm->msr.error = 0;
+	memset(kvm->msr.pad, 0, sizeof(kvm->msr.pad));
+	kvm->msr.reason = reason;
+	kvm->msr.index = msr;
+	kvm->msr.data = value;
+	return EXIT_USER;
+}
+
+static int msr_complete(struct vcpu *vcpu, bool read)
+{
+	struct umbra_run *run = vcpu->run;
+	uint64_t value = vcpu->kvm->msr.data;
+
+	if (run->rip != vcpu->resume->rip)
+		return EXIT_RESUME;
+	if (vcpu->kvm->msr.error) {
+		inject_gp(vcpu);
+		return EXIT_RESUME;
+	}
+	if (read) {
+		run->gpr[UMBRA_RAX] = (uint32_t)value;
+		run->gpr[UMBRA_RDX] = value >> 32;
+	}
+	vcpu_skip_insn(vcpu);
+	return EXIT_RESUME;
+}
+
+static int rdmsr_complete(struct vcpu *vcpu)
+{
+	return msr_complete(vcpu, true);
+}
+
+static int wrmsr_complete(struct vcpu *vcpu)
+{
+	return msr_complete(vcpu, false);
+}
+
+static int msr_failed(struct vcpu *vcpu, uint32_t msr, bool write, uint64_t value)
+{
+	uint32_t reason = msr_to_user(vcpu, msr, write, true);
+
+	if (reason) {
+		vcpu->complete = write ? wrmsr_complete : rdmsr_complete;
+		return msr_to_vmm(vcpu, msr, write, value, reason);
+	}
+	inject_gp(vcpu);
+	return EXIT_RESUME;
+}
+
+static int exit_rdmsr(struct vcpu *vcpu)
+{
+	struct umbra_run *run = vcpu->run;
+	uint32_t msr = (uint32_t)run->gpr[UMBRA_RCX];
+	uint64_t value;
+
+	if (__builtin_expect(msr_read(vcpu, msr, &value, false) < 0, 0))
+		return msr_failed(vcpu, msr, false, 0);
+	run->gpr[UMBRA_RAX] = (uint32_t)value;
+	run->gpr[UMBRA_RDX] = value >> 32;
+	vcpu_skip_insn(vcpu);
+	return EXIT_QUICK;
+}
+
+/* MSRs whose writing may change what is to be injected. */
+static bool msr_is_apic(uint32_t msr)
+{
+	return (msr >= 0x800 && msr <= 0x8ff) || msr == 0x1b;
+}
+
+static int exit_wrmsr(struct vcpu *vcpu)
+{
+	struct umbra_run *run = vcpu->run;
+	uint32_t msr = (uint32_t)run->gpr[UMBRA_RCX];
+	uint64_t value = (uint32_t)run->gpr[UMBRA_RAX] | run->gpr[UMBRA_RDX] << 32;
+	int ret = msr_write(vcpu, msr, value, false);
+
+	if (__builtin_expect(ret < 0, 0))
+		return msr_failed(vcpu, msr, true, value);
+	vcpu_skip_insn(vcpu);
+	if (__builtin_expect(ret == 1, 0))
+		return EXIT_USER;
+	return msr_is_apic(msr) ? EXIT_RESUME : EXIT_QUICK;
+}
+
+/* ---- instructions that end at once ---- */
+
+static int exit_resume(struct vcpu *vcpu)
+{
+	(void)vcpu;
+	return EXIT_RESUME; /* the loop looks at requests, timers and events */
+}
+
+static int exit_skip(struct vcpu *vcpu)
+{
+	vcpu_skip_insn(vcpu); /* caches: the guest's memory is coherent. MONITOR and MWAIT: nothing, as in KVM */
+	return EXIT_RESUME;
+}
+
+static int exit_gp(struct vcpu *vcpu)
+{
+	inject_gp(vcpu);
+	return EXIT_RESUME;
+}
+
+static int exit_pause(struct vcpu *vcpu)
+{
+	vcpu_skip_insn(vcpu);
+	sys_sched_yield();
+	return EXIT_RESUME;
+}
+
+static int exit_hlt(struct vcpu *vcpu)
+{
+	vcpu_skip_insn(vcpu);
+	if (vcpu->vm->split_irqchip) {
+		vcpu->mp_state = KVM_MP_STATE_HALTED;
+		return EXIT_RESUME;
+	}
+	vcpu->kvm->exit_reason = KVM_EXIT_HLT;
+	return EXIT_USER;
+}
+
+static int exit_invlpg(struct vcpu *vcpu)
+{
+	vcpu->run->flags |= UMBRA_RUN_FLUSH_TLB;
+	vcpu_skip_insn(vcpu);
+	return EXIT_RESUME;
+}
+
+static int exit_rdtsc(struct vcpu *vcpu)
+{
+	uint64_t tsc = cpu_rdtsc() + vcpu->run->tsc_offset;
+
+	vcpu->run->gpr[UMBRA_RAX] = (uint32_t)tsc;
+	vcpu->run->gpr[UMBRA_RDX] = tsc >> 32;
+	vcpu_skip_insn(vcpu);
+	return EXIT_RESUME;
+}
+
+/* ---- ends ---- */
+
+static int exit_shutdown(struct vcpu *vcpu)
+{
+	vcpu->kvm->exit_reason = KVM_EXIT_SHUTDOWN;
+	return EXIT_USER;
+}
+
+static int exit_task_switch(struct vcpu *vcpu)
+{
+	return access_internal_error(vcpu, NULL, 0);
+}
+
+static int exit_bad_state(struct vcpu *vcpu)
+{
+	struct kvm_run *kvm = vcpu->kvm;
+
+	explain_bad_state(vcpu);
+	kvm->exit_reason = KVM_EXIT_FAIL_ENTRY;
+	kvm->fail_entry.hardware_entry_failure_reason = vcpu->run->exit.bad.hw_reason;
+	if (!kvm->fail_entry.hardware_entry_failure_reason) /* "invalid guest state", which VMMs know */
+		kvm->fail_entry.hardware_entry_failure_reason = 0x80000021;
+	kvm->fail_entry.cpu = 0xffffffff;
+	return EXIT_USER;
+}
+
+static int exit_unknown(struct vcpu *vcpu)
+{
+	vcpu->kvm->exit_reason = KVM_EXIT_UNKNOWN;
+	vcpu->kvm->hw.hardware_exit_reason = vcpu->run->exit.bad.hw_reason;
+	return EXIT_USER;
+}
+
+static int (*const handlers[UMBRA_EXIT_REASONS])(struct vcpu *) = {
+	[UMBRA_EXIT_NONE] = exit_resume,
+	[UMBRA_EXIT_INTERRUPTED] = exit_resume,
+	[UMBRA_EXIT_DEADLINE] = exit_resume,
+	[UMBRA_EXIT_IO] = exit_io,
+	[UMBRA_EXIT_MEM] = exit_mem,
+	[UMBRA_EXIT_CPUID] = exit_cpuid,
+	[UMBRA_EXIT_RDMSR] = exit_rdmsr,
+	[UMBRA_EXIT_WRMSR] = exit_wrmsr,
+	[UMBRA_EXIT_HLT] = exit_hlt,
+	[UMBRA_EXIT_CR] = exit_cr,
+	[UMBRA_EXIT_DR] = exit_dr,
+	[UMBRA_EXIT_XSETBV] = exit_xsetbv,
+	[UMBRA_EXIT_EXCEPTION] = exit_exception,
+	[UMBRA_EXIT_INTR_WINDOW] = exit_resume,
+	[UMBRA_EXIT_NMI_WINDOW] = exit_resume,
+	[UMBRA_EXIT_SHUTDOWN] = exit_shutdown,
+	[UMBRA_EXIT_PAUSE] = exit_pause,
+	[UMBRA_EXIT_INVD] = exit_skip,
+	[UMBRA_EXIT_WBINVD] = exit_skip,
+	[UMBRA_EXIT_INVLPG] = exit_invlpg,
+	[UMBRA_EXIT_RDPMC] = exit_gp, /* no PMU */
+	[UMBRA_EXIT_RDTSC] = exit_rdtsc,
+	[UMBRA_EXIT_MONITOR] = exit_skip,
+	[UMBRA_EXIT_MWAIT] = exit_skip,
+	[UMBRA_EXIT_UNDEFINED] = exit_undefined,
+	[UMBRA_EXIT_TASK_SWITCH] = exit_task_switch,
+	[UMBRA_EXIT_TPR] = exit_resume,
+	[UMBRA_EXIT_BAD_STATE] = exit_bad_state,
+	[UMBRA_EXIT_UNKNOWN] = exit_unknown,
+};
+
+int vcpu_handle_exit(struct vcpu *vcpu)
+{
+	uint32_t reason = vcpu->run->exit.reason;
+
+	if (__builtin_expect(reason >= UMBRA_EXIT_REASONS, 0))
+		reason = UMBRA_EXIT_UNKNOWN;
+	vcpu->exits[reason]++;
+	return handlers[reason](vcpu);
+}

@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/* Instructions that guests do not have; among them the one that calls the hypervisor. */
+#include <errno.h>
+#include <linux/kvm_para.h>
+#include <string.h>
+
+#include "core.h"
+#include "vcpu.h"
+
+#define ICR_VECTOR 0xff
+#define ICR_MODE_SHIFT 8
+
+static int64_t hypercall_kick(struct vcpu *vcpu, uint32_t apic_id)
+{
+	struct vm *vm = vcpu->vm;
+	uint32_t count = atomic_load(&vm->vcpus);
+
+	for (uint32_t i = 0; i < count; i++) {
+		struct vcpu *target = vm->vcpu[i];
+
+		if (!target || target->id != apic_id)
+			continue;
+		atomic_store(&target->pv_unhalt, 1);
+		vcpu_notify(target, VCPU_REQ_EVENT);
+		break;
+	}
+	return 0;
+}
+
+/* a0, a1: bitmap of APIC ids from min on; 64 bits each in 64-bit mode, else 32. */
+static int64_t hypercall_send_ipi(struct vcpu *vcpu, const uint64_t bitmap[2], uint32_t min, uint64_t icr, uint32_t width)
+{
+	struct apic_msg msg = { .vector = icr & ICR_VECTOR, .mode = icr >> ICR_MODE_SHIFT & 7 };
+	int64_t count = 0;
+
+	if (msg.mode != 0 && msg.mode != 4) /* fixed and NMI */
+		return -KVM_EINVAL;
+	for (uint32_t i = 0; i < 2 * width; i++) {
+		uint64_t id = (uint64_t)min + i;
+		int ret;
+
+		if (!(bitmap[i / width] >> (i % width) & 1))
+			continue;
+		if (id >= 0xffffffff)
+			break;
+		msg.dest = (uint32_t)id;
+		ret = apic_deliver(vcpu->vm, vcpu, &msg);
+		if (ret > 0)
+			count += ret;
+	}
+	return count;
+}
+
+static int64_t hypercall(struct vcpu *vcpu, bool code64)
+{
+	struct umbra_run *run = vcpu->run;
+	uint64_t mask = code64 ? ~0ULL : 0xffffffff;
+	uint64_t nr = run->gpr[UMBRA_RAX] & mask, a1 = run->gpr[UMBRA_RCX] & mask;
+	uint64_t bitmap[2] = { run->gpr[UMBRA_RBX] & mask, a1 };
+
+	if (vcpu_cpl(vcpu))
+		return -KVM_EPERM;
+	switch (nr) {
+	case KVM_HC_VAPIC_POLL_IRQ:
+		return 0;
+	case KVM_HC_KICK_CPU:
+		return hypercall_kick(vcpu, (uint32_t)a1);
+	case KVM_HC_SEND_IPI:
+		if (!vcpu->vm->split_irqchip)
+			return -KVM_ENOSYS;
+		return hypercall_send_ipi(vcpu, bitmap, (uint32_t)run->gpr[UMBRA_RDX], run->gpr[UMBRA_RSI] & mask,
+					  code64 ? 64 : 32);
+	default:
+		return -KVM_ENOSYS;
+	}
+}
+
+/* VMCALL 0F 01 C1, VMMCALL 0F 01 D9 */
+static bool is_hypercall(const uint8_t *bytes, uint32_t have)
+{
+	return have == 3 && bytes[0] == 0x0f && bytes[1] == 0x01 && (bytes[2] == 0xc1 || bytes[2] == 0xd9);
+}
+
+int exit_undefined(struct vcpu *vcpu)
+{
+	uint8_t bytes[3];
+	bool code64;
+	int64_t ret;
+
+	if (!is_hypercall(bytes, access_fetch(vcpu, bytes, sizeof(bytes)))) {
+		inject_ud(vcpu);
+		return EXIT_RESUME;
+	}
+	code64 = vcpu_code64(vcpu);
+	ret = hypercall(vcpu, code64);
+	vcpu->run->gpr[UMBRA_RAX] = code64 ? (uint64_t)ret : (uint32_t)ret;
+	if (!vcpu->run->exit.insn_len)
+		vcpu->run->exit.insn_len = sizeof(bytes);
+	vcpu_skip_insn(vcpu);
+	return EXIT_RESUME;
+}

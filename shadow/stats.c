@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/* What goes to stderr: by write() alone, from any thread. */
+#include <string.h>
+
+#include "core.h"
+#include "sys.h"
+#include "vcpu.h"
+
+static const char *const exit_names[UMBRA_EXIT_REASONS] = {
+	[UMBRA_EXIT_NONE] = "NONE",
+	[UMBRA_EXIT_INTERRUPTED] = "INTERRUPTED",
+	[UMBRA_EXIT_DEADLINE] = "DEADLINE",
+	[UMBRA_EXIT_IO] = "IO",
+	[UMBRA_EXIT_MEM] = "MEM",
+	[UMBRA_EXIT_CPUID] = "CPUID",
+	[UMBRA_EXIT_RDMSR] = "RDMSR",
+	[UMBRA_EXIT_WRMSR] = "WRMSR",
+	[UMBRA_EXIT_HLT] = "HLT",
+	[UMBRA_EXIT_CR] = "CR",
+	[UMBRA_EXIT_DR] = "DR",
+	[UMBRA_EXIT_XSETBV] = "XSETBV",
+	[UMBRA_EXIT_EXCEPTION] = "EXCEPTION",
+	[UMBRA_EXIT_INTR_WINDOW] = "INTR_WINDOW",
+	[UMBRA_EXIT_NMI_WINDOW] = "NMI_WINDOW",
+	[UMBRA_EXIT_SHUTDOWN] = "SHUTDOWN",
+	[UMBRA_EXIT_PAUSE] = "PAUSE",
+	[UMBRA_EXIT_INVD] = "INVD",
+	[UMBRA_EXIT_WBINVD] = "WBINVD",
+	[UMBRA_EXIT_INVLPG] = "INVLPG",
+	[UMBRA_EXIT_RDPMC] = "RDPMC",
+	[UMBRA_EXIT_RDTSC] = "RDTSC",
+	[UMBRA_EXIT_MONITOR] = "MONITOR",
+	[UMBRA_EXIT_MWAIT] = "MWAIT",
+	[UMBRA_EXIT_UNDEFINED] = "UNDEFINED",
+	[UMBRA_EXIT_TASK_SWITCH] = "TASK_SWITCH",
+	[UMBRA_EXIT_TPR] = "TPR",
+	[UMBRA_EXIT_BAD_STATE] = "BAD_STATE",
+	[UMBRA_EXIT_UNKNOWN] = "UNKNOWN",
+};
+
+struct line {
+	char text[256];
+	uint32_t len;
+};
+
+static void line_text(struct line *line, const char *text)
+{
+	while (*text && line->len < sizeof(line->text) - 1)
+		line->text[line->len++] = *text++;
+}
+
+static void line_number(struct line *line, uint64_t value, uint32_t base)
+{
+	char digits[24];
+	uint32_t n = 0;
+
+	do {
+		digits[n++] = "0123456789abcdef"[value % base];
+		value /= base;
+	} while (value);
+	while (n && line->len < sizeof(line->text) - 1)
+		line->text[line->len++] = digits[--n];
+}
+
+static void line_write(struct line *line, int fd)
+{
+	line->text[line->len++] = '\n';
+	sys_write(fd, line->text, line->len);
+	line->len = 0;
+}
+
+static void stats_line(int fd, const char *what, const char *name, uint64_t value)
+{
+	struct line line = { .len = 0 };
+
+	line_text(&line, "umbra: ");
+	line_text(&line, what);
+	line_text(&line, name);
+	line_text(&line, " ");
+	line_number(&line, value, 10);
+	line_write(&line, fd);
+}
+
+/* The counters belong to running threads: each is read once, nothing more is promised. */
+void stats_print(struct vm *vm, int fd)
+{
+	uint64_t exits[UMBRA_EXIT_REASONS] = { 0 }, user = 0, shim = 0, runs = 0;
+	uint32_t count = atomic_load(&vm->vcpus);
+
+	for (uint32_t i = 0; i < count; i++) {
+		const volatile struct vcpu *vcpu = vm->vcpu[i];
+
+		for (int n = 0; n < UMBRA_EXIT_REASONS; n++)
+			exits[n] += vcpu->exits[n];
+		user += vcpu->exits_user;
+		shim += vcpu->exits_shim_calls;
+		runs += vcpu->exits_runs;
+	}
+	for (int n = 0; n < UMBRA_EXIT_REASONS; n++)
+		if (exits[n])
+			stats_line(fd, "exits ", exit_names[n], exits[n]);
+	stats_line(fd, "exits to the VMM", "", user);
+	stats_line(fd, "runs", "", runs);
+	stats_line(fd, "calls of the shim's RUN", "", shim);
+}
+
+static const char *const bad_rules[] = {
+	[UMBRA_BAD_HARDWARE] = "the CPU refused the guest's state (SDM 3C 27.3)",
+	[UMBRA_BAD_CONTROLS] = "the CPU refused the controls or the event to inject (SDM 3C 27.2)",
+	[UMBRA_BAD_DIRTY] = "unknown bits in the control part of the run area",
+	[UMBRA_BAD_CR0] = "CR0 has bits that this machine does not allow, or PG without PE, or NW without CD",
+	[UMBRA_BAD_CR3] = "CR3 has bits beyond the guest-physical address width",
+	[UMBRA_BAD_CR4] = "CR4 has bits that this machine does not allow",
+	[UMBRA_BAD_EFER] = "EFER has bits that this machine does not allow, or LMA does not fit CR0.PG and LME",
+	[UMBRA_BAD_XCR0] = "XCR0 has bits or a combination that this machine does not allow",
+	[UMBRA_BAD_DR7] = "DR7 has reserved bits set",
+	[UMBRA_BAD_MSR] = "an MSR holds an address that is not canonical or more than 32 bits",
+	[UMBRA_BAD_PAT] = "PAT holds a memory type that does not exist",
+	[UMBRA_BAD_SEGMENT] = "a segment has reserved attribute bits or a base that is not canonical",
+	[UMBRA_BAD_EVENT] = "the event to inject does not exist",
+	[UMBRA_BAD_INTR] = "interruptibility or pending debug exceptions are contradictory",
+	[UMBRA_BAD_TPR] = "the TPR threshold is above 15",
+};
+
+void explain_bad_state(struct vcpu *vcpu)
+{
+	const struct umbra_run *run = vcpu->run;
+	uint32_t rule = run->exit.bad.rule;
+	struct line line = { .len = 0 };
+
+	line_text(&line, "umbra: vCPU ");
+	line_number(&line, vcpu->id, 10);
+	line_text(&line, " cannot be entered: ");
+	if (rule < sizeof(bad_rules) / sizeof(bad_rules[0]) && bad_rules[rule])
+		line_text(&line, bad_rules[rule]);
+	else
+		line_text(&line, "unknown rule");
+	line_write(&line, 2);
+	line_text(&line, "umbra: hardware reason 0x");
+	line_number(&line, run->exit.bad.hw_reason, 16);
+	line_text(&line, " info 0x");
+	line_number(&line, run->exit.bad.hw_info, 16);
+	line_text(&line, " rip 0x");
+	line_number(&line, run->rip, 16);
+	line_text(&line, " cr0 0x");
+	line_number(&line, run->cr0, 16);
+	line_text(&line, " cr3 0x");
+	line_number(&line, run->cr3, 16);
+	line_text(&line, " cr4 0x");
+	line_number(&line, run->cr4, 16);
+	line_text(&line, " efer 0x");
+	line_number(&line, run->efer, 16);
+	line_text(&line, " cs 0x");
+	line_number(&line, run->seg[UMBRA_CS].attr, 16);
+	line_text(&line, " inject 0x");
+	line_number(&line, run->exit.event.vector | run->exit.event.type << 8 | run->exit.event.flags << 16, 16);
+	line_write(&line, 2);
+}

@@ -1,0 +1,561 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+
+#include "channel.h"
+#include "clock.h"
+#include "core.h"
+#include "routing.h"
+#include "sandbox.h"
+#include "sys.h"
+#include "vcpu.h"
+
+#define SPIN_MIN 16
+#define SPIN_MAX 2048 /* PAUSEs */
+#define YIELDS 4
+#define SLEEP_MAX_SECONDS 1000 /* then the loop looks again; keeps the conversion below from overflowing */
+
+static __thread struct vcpu *current_vcpu;
+static bool smp;
+
+void vcpu_set_current(struct vcpu *vcpu)
+{
+	current_vcpu = vcpu;
+}
+
+/* ---- kicks ----
+ *
+ * The vCPU announces where it is, then looks at requests; a notifier sets requests, then looks where the vCPU is. All
+ * four are sequentially consistent, so at least one of the two sees what the other did:
+ *
+ *   vCPU:     in_guest = 1;  requests?  RUN          notifier:  requests |= r;  in_guest?  KICK
+ *   vCPU:     wake = 1;      requests?  FUTEX_WAIT   notifier:  requests |= r;  wake?      wake = 0, FUTEX_WAKE
+ *
+ * - The vCPU sees the request: it does not enter (sleep), and takes it.
+ * - The notifier sees in_guest: its KICK makes the running RUN return, or the next one if this one has not begun or
+ *   has just ended (the shim keeps a kick until a RUN takes it). After each RUN that ends requests are looked at before the
+ *   next one, so a kick that is taken by another RUN (NO_ENTRY) is not lost: requests were set before it was sent.
+ * - The notifier sees neither: then the vCPU's announcement comes later than the request, and it sees the request.
+ * - FUTEX_WAIT compares wake with 1 in the kernel: a notifier that came in between has made it 0.
+ * in_guest 2: someone has kicked already, or is about to. His request and everyone's who saw 2 were set before
+ * that kick's RUN returns and requests are looked at again.
+ * The vCPU's own thread only leaves the request: it is not in the guest.
+ */
+void vcpu_notify(struct vcpu *vcpu, unsigned int requests)
+{
+	unsigned int in_guest = 1;
+
+	atomic_fetch_or(&vcpu->requests, requests);
+	if (vcpu == current_vcpu)
+		return;
+	if (atomic_load(&vcpu->wake) && atomic_exchange(&vcpu->wake, 0))
+		sys_futex_wake(&vcpu->wake, 0);
+	if (atomic_compare_exchange_strong(&vcpu->in_guest, &in_guest, 2))
+		vcpu->vm->shim->ops->kick(vcpu->vm->shim, vcpu->fd);
+}
+
+/* ---- the guest's FPU state is this thread's ---- */
+
+void vcpu_park_fpu(struct vcpu *vcpu)
+{
+	uint64_t mask = vcpu_fpu_mask(vcpu);
+
+	if (vcpu->fpu_parked)
+		return;
+	if (mask)
+		cpu_xsave(vcpu->fpu_park, mask);
+	else
+		cpu_fxsave(vcpu->fpu_park);
+	cpu_ldmxcsr(0x1f80); /* no exception that the guest has unmasked may hit a library */
+	vcpu->fpu_parked = true;
+}
+
+void vcpu_unpark_fpu(struct vcpu *vcpu)
+{
+	uint64_t mask = vcpu_fpu_mask(vcpu);
+
+	if (!vcpu->fpu_parked)
+		return;
+	if (mask)
+		cpu_xrstor(vcpu->fpu_park, mask);
+	else
+		cpu_fxrstor(vcpu->fpu_park);
+	vcpu->fpu_parked = false;
+}
+
+/* ---- KVM_RUN ---- */
+
+static int run_interrupted(struct vcpu *vcpu)
+{
+	vcpu->kvm->exit_reason = KVM_EXIT_INTR;
+	return -EINTR;
+}
+
+static bool stop_wanted(const struct vcpu *vcpu)
+{
+	return __atomic_load_n(&vcpu->channel->stop, __ATOMIC_ACQUIRE) != 0;
+}
+
+/* INIT and SIPI. (SDM 3A 8.4.2) */
+static void take_init_sipi(struct vcpu *vcpu)
+{
+	unsigned int sipi;
+
+	if (atomic_load(&vcpu->lapic.init_pending) && atomic_exchange(&vcpu->lapic.init_pending, 0)) {
+		vcpu_reset(vcpu, true);
+		vcpu->mp_state = vcpu->id ? KVM_MP_STATE_INIT_RECEIVED : KVM_MP_STATE_RUNNABLE;
+	}
+	if (!atomic_load(&vcpu->lapic.sipi_vector))
+		return;
+	sipi = atomic_exchange(&vcpu->lapic.sipi_vector, 0);
+	if ((sipi & 0x100) && vcpu->mp_state == KVM_MP_STATE_INIT_RECEIVED) {
+		vcpu_sipi(vcpu, (uint8_t)sipi);
+		vcpu->mp_state = KVM_MP_STATE_RUNNABLE;
+	}
+}
+
+/* EXIT_RESUME, or -EINTR: the VMM wants its thread back. */
+static int take_requests(struct vcpu *vcpu)
+{
+	unsigned int requests = atomic_exchange(&vcpu->requests, 0);
+
+	if (requests & VCPU_REQ_EXIT)
+		sys_exit_group(0);
+	if ((requests & VCPU_REQ_NMI) && vcpu->nmi_pending < 2)
+		vcpu->nmi_pending++;
+	if (requests & VCPU_REQ_CLOCK)
+		clock_update(vcpu);
+	if (requests & VCPU_REQ_SCAN_EOI)
+		routing_scan_eoi(vcpu);
+	if (requests & VCPU_REQ_EVENT)
+		take_init_sipi(vcpu);
+	/* A request that is left from a run before: the VMM has cleared stop since. */
+	if ((requests & VCPU_REQ_STOP) && stop_wanted(vcpu))
+		return run_interrupted(vcpu);
+	return EXIT_RESUME;
+}
+
+static void timer_check(struct vcpu *vcpu)
+{
+	uint64_t deadline = vcpu->lapic.timer_deadline_tsc, now;
+
+	if (!deadline)
+		return;
+	now = cpu_rdtsc();
+	if (now >= deadline)
+		lapic_timer_check(vcpu, now);
+}
+
+static void sleep_until_notified(struct vcpu *vcpu)
+{
+	uint64_t deadline = vcpu->lapic.timer_deadline_tsc, now = 0, ticks, khz = vcpu->vm->info.tsc_khz;
+	struct sys_timespec timeout;
+	uint64_t ns;
+
+	if (deadline) {
+		now = cpu_rdtsc();
+		if (now >= deadline)
+			return;
+	}
+	ticks = deadline - now;
+	if (!khz || ticks > khz * 1000 * SLEEP_MAX_SECONDS)
+		ns = SLEEP_MAX_SECONDS * 1000000000ULL;
+	else
+		ns = ticks * 1000000 / khz + 1;
+	timeout.sec = (int64_t)(ns / 1000000000);
+	timeout.nsec = (int64_t)(ns % 1000000000);
+	atomic_store(&vcpu->wake, 1);
+	if (!atomic_load(&vcpu->requests))
+		sys_futex_wait(&vcpu->wake, 1, deadline ? &timeout : NULL, 0);
+	atomic_store(&vcpu->wake, 0);
+}
+
+/* Halted, or waiting for SIPI. EXIT_RESUME: runs again. */
+static int vcpu_block(struct vcpu *vcpu)
+{
+	for (;;) {
+		if (atomic_load(&vcpu->requests)) {
+			int ret = take_requests(vcpu);
+
+			if (ret != EXIT_RESUME)
+				return ret;
+		}
+		timer_check(vcpu);
+		if (atomic_load(&vcpu->pv_unhalt) && atomic_exchange(&vcpu->pv_unhalt, 0) &&
+		    vcpu->mp_state == KVM_MP_STATE_HALTED)
+			vcpu->mp_state = KVM_MP_STATE_RUNNABLE;
+		if (vcpu->mp_state == KVM_MP_STATE_HALTED && (vcpu_has_work(vcpu) || vcpu->debug_pending))
+			vcpu->mp_state = KVM_MP_STATE_RUNNABLE;
+		if (vcpu->mp_state == KVM_MP_STATE_RUNNABLE)
+			return EXIT_RESUME;
+		sleep_until_notified(vcpu);
+	}
+}
+
+/* Does the VMM wait until it can inject an interrupt of its own? (KVM_EXIT_IRQ_WINDOW_OPEN) */
+static bool window_for_user(struct vcpu *vcpu)
+{
+	return inject_can_take_interrupt(vcpu) && vcpu->user_interrupt < 0 &&
+	       (!vcpu->vm->split_irqchip || lapic_accepts_pic(vcpu));
+}
+
+/* Everything that is due before an entry. Back with EXIT_RESUME the vCPU is announced as in the guest. */
+static int run_prepare(struct vcpu *vcpu)
+{
+	struct umbra_run *run = vcpu->run;
+	int ret;
+
+	for (;;) {
+		run->inject.flags = 0; /* events that were not entered with are still in the queues */
+		if (atomic_load(&vcpu->requests)) {
+			ret = take_requests(vcpu);
+			if (ret != EXIT_RESUME)
+				return ret;
+		}
+		timer_check(vcpu);
+		if (vcpu->debug_pending) {
+			vcpu->debug_pending = false;
+			return debug_exit(vcpu, EXC_DB, X86_DR6_BS);
+		}
+		if (__builtin_expect(vcpu->mp_state != KVM_MP_STATE_RUNNABLE, 0)) {
+			ret = vcpu_block(vcpu);
+			if (ret != EXIT_RESUME)
+				return ret;
+		}
+		ret = inject_before_entry(vcpu);
+		if (ret != EXIT_RESUME)
+			return ret;
+		run->deadline_tsc = vcpu->lapic.timer_deadline_tsc;
+		if (__builtin_expect(vcpu->guest_debug, 0))
+			debug_enter(vcpu);
+		atomic_store(&vcpu->in_guest, 1);
+		if (!atomic_load(&vcpu->requests))
+			return EXIT_RESUME;
+		atomic_store_explicit(&vcpu->in_guest, 0, memory_order_release);
+		debug_leave(vcpu);
+	}
+}
+
+/* Exits whose handlers are short and leave nothing to look at: the vCPU stays announced as in the guest. */
+static bool exit_is_quick(uint32_t reason)
+{
+	return reason - UMBRA_EXIT_CPUID <= UMBRA_EXIT_WRMSR - UMBRA_EXIT_CPUID;
+}
+
+/* In and out of the guest until an exit needs more than a quick handler. The hot path. */
+static int run_guest(struct vcpu *vcpu)
+{
+	struct shim *shim = vcpu->vm->shim;
+	struct umbra_run *run = vcpu->run;
+	int ret;
+
+	do {
+		vcpu->exits_shim_calls++;
+		ret = shim->ops->run(shim, vcpu->fd);
+		if (__builtin_expect(ret < 0, 0)) {
+			atomic_store_explicit(&vcpu->in_guest, 0, memory_order_release);
+			return ret;
+		}
+		vcpu->valid = run->exit.valid | run->dirty | UMBRA_STATE_RIP;
+		if (__builtin_expect(vcpu->injecting | run->exit.event.flags, 0))
+			inject_take_back(vcpu);
+		if (__builtin_expect(vcpu->lapic.pv_eoi_pending, 0))
+			lapic_pv_eoi_sync(vcpu);
+		if (__builtin_expect(vcpu->guest_debug, 0))
+			debug_leave(vcpu);
+		if (!exit_is_quick(run->exit.reason))
+			break;
+		ret = vcpu_handle_exit(vcpu);
+		if (ret != EXIT_QUICK || vcpu->guest_debug)
+			goto out;
+		run->deadline_tsc = vcpu->lapic.timer_deadline_tsc;
+		if (__builtin_expect(vcpu->exception.pending, 0))
+			goto out;
+	} while (!atomic_load_explicit(&vcpu->requests, memory_order_relaxed));
+	if (exit_is_quick(run->exit.reason))
+		goto out;
+	atomic_store_explicit(&vcpu->in_guest, 0, memory_order_release);
+	ret = vcpu_handle_exit(vcpu);
+	return ret == EXIT_QUICK ? EXIT_RESUME : ret;
+out:
+	atomic_store_explicit(&vcpu->in_guest, 0, memory_order_release);
+	return ret == EXIT_QUICK ? EXIT_RESUME : ret;
+}
+
+static int run_start(struct vcpu *vcpu)
+{
+	volatile struct kvm_run *kvm = vcpu->kvm;
+	int (*complete)(struct vcpu *) = vcpu->complete;
+	int ret = EXIT_RESUME;
+
+	if (kvm->kvm_valid_regs | kvm->kvm_dirty_regs)
+		return -EINVAL; /* KVM_CAP_SYNC_REGS is 0 */
+	if (!vcpu->vm->split_irqchip) {
+		uint64_t cr8 = kvm->cr8;
+
+		if (cr8 & ~0xfULL)
+			return -EINVAL;
+		lapic_set_tpr(vcpu, cr8);
+	}
+	if (complete) {
+		vcpu->complete = NULL;
+		ret = complete(vcpu);
+		if (ret <= EXIT_USER)
+			return ret;
+	}
+	if (kvm->immediate_exit || stop_wanted(vcpu))
+		return run_interrupted(vcpu);
+	take_init_sipi(vcpu);
+	return EXIT_RESUME;
+}
+
+static int run_loop(struct vcpu *vcpu)
+{
+	int ret = run_start(vcpu);
+
+	while (ret == EXIT_RESUME) {
+		ret = run_prepare(vcpu);
+		if (ret == EXIT_RESUME)
+			ret = run_guest(vcpu);
+		if (ret == EXIT_RESUME && *(volatile uint8_t *)&vcpu->kvm->request_interrupt_window &&
+		    window_for_user(vcpu)) {
+			vcpu->kvm->exit_reason = KVM_EXIT_IRQ_WINDOW_OPEN;
+			ret = EXIT_USER;
+		}
+	}
+	return ret;
+}
+
+/* The fields of struct kvm_run that hold after every KVM_RUN. */
+static void run_publish(struct vcpu *vcpu)
+{
+	struct kvm_run *kvm = vcpu->kvm;
+
+	kvm->if_flag = (vcpu->run->rflags & X86_RFLAGS_IF) != 0;
+	kvm->flags = 0;
+	kvm->cr8 = lapic_get_tpr(vcpu);
+	kvm->apic_base = vcpu->apic_base;
+	kvm->ready_for_interrupt_injection = window_for_user(vcpu);
+}
+
+int vcpu_run(struct vcpu *vcpu)
+{
+	int ret;
+
+	vcpu->exits_runs++;
+	ret = run_loop(vcpu);
+	run_publish(vcpu);
+	if (ret == EXIT_USER)
+		vcpu->exits_user++;
+	return ret;
+}
+
+/* ---- the doorbell ---- */
+
+static uint32_t bell_word(struct vcpu *vcpu)
+{
+	return __atomic_load_n((uint32_t *)vcpu->kvm, __ATOMIC_SEQ_CST);
+}
+
+static uint32_t bell_of(uint32_t word)
+{
+	return word >> (8 * CHANNEL_BELL_BYTE) & 0xff;
+}
+
+static bool bell_spin(struct vcpu *vcpu)
+{
+	for (uint32_t i = 0; smp && i < vcpu->spin; i++) {
+		if (bell_of(bell_word(vcpu)) != CHANNEL_IDLE) {
+			vcpu->spin = vcpu->spin < SPIN_MAX / 2 ? vcpu->spin * 2 : SPIN_MAX;
+			return true;
+		}
+		cpu_pause();
+	}
+	for (int i = 0; i < YIELDS; i++) {
+		if (bell_of(bell_word(vcpu)) != CHANNEL_IDLE)
+			return true;
+		sys_sched_yield();
+	}
+	vcpu->spin = vcpu->spin > 2 * SPIN_MIN ? vcpu->spin / 2 : SPIN_MIN;
+	return false;
+}
+
+/*
+ * shadow_sleeps is set before the word is looked at for the last time, and the VMM rings before it looks at shadow_sleeps;
+ * the futex compares the word again in the kernel. So a ring is seen here or brings a wake-up.
+ */
+static uint32_t bell_wait(struct vcpu *vcpu)
+{
+	uint32_t word;
+
+	if (!bell_spin(vcpu)) {
+		__atomic_store_n(&vcpu->channel->shadow_sleeps, 1, __ATOMIC_SEQ_CST);
+		while (word = bell_word(vcpu), bell_of(word) == CHANNEL_IDLE)
+			sys_futex_wait(vcpu->kvm, word, NULL, 1);
+		__atomic_store_n(&vcpu->channel->shadow_sleeps, 0, __ATOMIC_RELAXED);
+	}
+	return bell_of(bell_word(vcpu));
+}
+
+static void bell_answer(struct vcpu *vcpu)
+{
+	static const uint64_t one = 1;
+	uint8_t *bell = (uint8_t *)vcpu->kvm + CHANNEL_BELL_BYTE;
+	uint32_t sleeps;
+
+	__atomic_exchange_n(bell, CHANNEL_IDLE, __ATOMIC_SEQ_CST);
+	sleeps = __atomic_load_n(&vcpu->channel->vmm_sleeps, __ATOMIC_SEQ_CST);
+	if (sleeps == 1)
+		sys_futex_wake(vcpu->kvm, 1);
+	else if (sleeps == 2)
+		sys_write(vcpu->done_fd, &one, sizeof(one));
+}
+
+static int serve_call(struct vcpu *vcpu)
+{
+	volatile struct channel_vcpu *channel = vcpu->channel;
+	uint32_t size = channel->size, nr = channel->nr;
+	uint64_t arg = channel->arg;
+	int ret;
+
+	if (size > CHANNEL_PAYLOAD_MAX) {
+		channel->size = 0;
+		return -EINVAL;
+	}
+	memcpy(vcpu->call_buf, vcpu->payload, size);
+	ret = vcpu_call(vcpu, nr, arg, vcpu->call_buf, &size);
+	if (size > CHANNEL_PAYLOAD_MAX)
+		size = 0;
+	memcpy(vcpu->payload, vcpu->call_buf, size);
+	channel->size = size;
+	return ret;
+}
+
+/* One ring of the bell. */
+void vcpu_serve(struct vcpu *vcpu, uint32_t bell)
+{
+	int ret;
+
+	if (bell == CHANNEL_RUN)
+		ret = vcpu_run(vcpu);
+	else if (bell == CHANNEL_CALL)
+		ret = serve_call(vcpu);
+	else
+		ret = -EINVAL;
+	__atomic_store_n(&vcpu->channel->ret, ret, __ATOMIC_RELAXED);
+	bell_answer(vcpu);
+}
+
+/*
+ * A thread with an rseq area gets "work to do before user mode" with each preemption, and each time RUN would come
+ * back for nothing. libc's area is given up; nothing here uses restartable sequences.
+ */
+extern const ptrdiff_t __rseq_offset __attribute__((weak));
+extern const unsigned int __rseq_size __attribute__((weak));
+
+static void rseq_give_up(void)
+{
+	static const unsigned int rseq_sizes[] = { 32, 64 };
+	char *area;
+
+	if (!&__rseq_size || !__rseq_size)
+		return;
+	area = (char *)__builtin_thread_pointer() + __rseq_offset;
+	for (unsigned int i = 0; i < 2; i++)
+		if (!sys_call4(__NR_rseq, (long)area, rseq_sizes[i], 1 /* unregister */, 0x53053053))
+			return;
+	sys_call4(__NR_rseq, (long)area, __rseq_size, 1, 0x53053053);
+}
+
+static void *vcpu_thread(void *arg)
+{
+	struct vcpu *vcpu = arg;
+
+	rseq_give_up();
+	vcpu_set_current(vcpu);
+	sandbox_thread(SANDBOX_VCPU);
+	/* From here on the FPU state is the guest's: what vcpu_init() has put into the area. */
+	vcpu->fpu_parked = true;
+	vcpu_unpark_fpu(vcpu);
+	for (;;)
+		vcpu_serve(vcpu, bell_wait(vcpu));
+	return NULL;
+}
+
+/* ---- KVM_CREATE_VCPU, on the control thread ---- */
+
+static int area_map(struct vcpu *vcpu, int memfd)
+{
+	int seals = fcntl(memfd, F_GET_SEALS);
+	struct stat st;
+	uint8_t *area;
+
+	/* A memfd that can shrink could make every access a SIGBUS. */
+	if (seals < 0 || !(seals & F_SEAL_SHRINK))
+		return -EINVAL;
+	if (fstat(memfd, &st) < 0 || st.st_size < CHANNEL_VCPU_SIZE)
+		return -EINVAL;
+	area = mmap(NULL, CHANNEL_VCPU_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, memfd, 0);
+	if (area == MAP_FAILED)
+		return -errno;
+	vcpu->kvm = (struct kvm_run *)area;
+	vcpu->pio = area + CHANNEL_PIO_OFFSET;
+	vcpu->channel = (struct channel_vcpu *)(area + CHANNEL_VCPU_OFFSET);
+	vcpu->payload = area + CHANNEL_PAYLOAD_OFFSET;
+	return 0;
+}
+
+static int thread_start(struct vcpu *vcpu)
+{
+	pthread_attr_t attr;
+	pthread_t thread;
+	int ret;
+
+	pthread_attr_init(&attr);
+	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
+	pthread_attr_setstacksize(&attr, 256 << 10);
+	ret = pthread_create(&thread, &attr, vcpu_thread, vcpu);
+	pthread_attr_destroy(&attr);
+	return -ret;
+}
+
+int vcpu_create(struct vm *vm, uint32_t id, int memfd, int kick_fd, int done_fd)
+{
+	struct vcpu *vcpu = calloc(1, sizeof(*vcpu));
+	uint32_t n = atomic_load(&vm->vcpus);
+	int ret;
+
+	if (!vcpu)
+		return -ENOMEM;
+	smp = vm_smp();
+	vcpu->kick_fd = kick_fd;
+	vcpu->done_fd = done_fd;
+	ret = area_map(vcpu, memfd);
+	if (ret < 0)
+		goto free_vcpu;
+	ret = vcpu_init(vcpu, vm, id);
+	if (ret < 0)
+		goto unmap;
+	ret = eventfds_add_vcpu(vcpu);
+	if (ret < 0)
+		goto fini;
+	vm->vcpu[n] = vcpu;
+	atomic_store(&vm->vcpus, n + 1);
+	ret = thread_start(vcpu);
+	if (ret < 0) /* others may know the vCPU already: it stays, asleep for good */
+		return ret;
+	return 0;
+fini:
+	vcpu_fini(vcpu);
+unmap:
+	munmap(vcpu->kvm, CHANNEL_VCPU_SIZE);
+free_vcpu:
+	free(vcpu);
+	return ret;
+}
