@@ -44,13 +44,13 @@ static uint64_t irqfd_tag(const struct eventfds *events, const struct irqfd *irq
 
 /* ---- the thread ---- */
 
-/* false: this is no eventfd that can be read; without it the thread would spin. */
-static bool drain(int fd)
+/* The set watches for edges, so a descriptor that cannot be read (no eventfd after all) does not make the thread spin. */
+static void drain(int fd)
 {
 	uint64_t count;
 	ssize_t got = read(fd, &count, sizeof(count));
 
-	return got == sizeof(count) || (got < 0 && (errno == EAGAIN || errno == EINTR));
+	(void)got;
 }
 
 static void irqfd_event(struct vm *vm, uint64_t tag)
@@ -61,10 +61,9 @@ static void irqfd_event(struct vm *vm, uint64_t tag)
 	/* Held across the interrupt, so that a deassign cannot come in between. */
 	pthread_mutex_lock(&events->lock);
 	if (irqfd->fd >= 0 && irqfd_tag(events, irqfd) == tag) {
-		if (irqfd->drain && !drain(irqfd->fd))
-			epoll_ctl(events->epoll, EPOLL_CTL_DEL, irqfd->fd, NULL);
-		else
-			routing_set_irq(vm, irqfd->gsi, 1);
+		if (irqfd->drain)
+			drain(irqfd->fd);
+		routing_set_irq(vm, irqfd->gsi, 1);
 	}
 	pthread_mutex_unlock(&events->lock);
 }
@@ -77,11 +76,8 @@ static void kick_event(struct vm *vm, uint64_t tag)
 	if (tag >= VM_MAX_VCPUS)
 		return;
 	vcpu = __atomic_load_n(&events->kick[tag], __ATOMIC_ACQUIRE);
-	/* Drained first: a kick after this look at stop makes the descriptor readable again. */
-	if (!drain(vcpu->kick_fd)) {
-		epoll_ctl(events->epoll, EPOLL_CTL_DEL, vcpu->kick_fd, NULL);
-		return;
-	}
+	/* Drained first: a kick after this look at stop is an edge again. */
+	drain(vcpu->kick_fd);
 	if (__atomic_load_n(&vcpu->channel->stop, __ATOMIC_SEQ_CST))
 		vcpu_notify(vcpu, VCPU_REQ_STOP);
 }
@@ -136,7 +132,7 @@ int eventfds_start(struct vm *vm)
 int eventfds_add_vcpu(struct vcpu *vcpu)
 {
 	struct eventfds *events = vcpu->vm->eventfds;
-	struct epoll_event event = { .events = EPOLLIN, .data.u64 = events->kicks };
+	struct epoll_event event = { .events = EPOLLIN | EPOLLET, .data.u64 = events->kicks };
 	int flags;
 
 	if (events->kicks >= VM_MAX_VCPUS)
@@ -162,7 +158,7 @@ static struct irqfd *irqfd_place(struct eventfds *events)
 
 static int irqfd_assign(struct eventfds *events, const struct kvm_irqfd *args, uint32_t cookie, int *fd)
 {
-	struct epoll_event event = { .events = EPOLLIN };
+	struct epoll_event event = { .events = EPOLLIN | EPOLLET };
 	struct irqfd *irqfd;
 	int flags;
 
@@ -175,10 +171,8 @@ static int irqfd_assign(struct eventfds *events, const struct kvm_irqfd *args, u
 	flags = fcntl(*fd, F_GETFL);
 	if (flags < 0)
 		return -errno;
-	/* The VMM's descriptor stays as it is. One that blocks is watched by edges and not read: the VMM could be quicker. */
+	/* The VMM's descriptor stays as it is. One that blocks is not read: the VMM could be quicker. */
 	irqfd->drain = flags & O_NONBLOCK;
-	if (!irqfd->drain)
-		event.events |= EPOLLET;
 	irqfd->gsi = args->gsi;
 	irqfd->cookie = cookie;
 	irqfd->generation++;

@@ -1,0 +1,344 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/eventfd.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "fakes.h"
+
+/* irqfds, kicks and ioeventfds with real eventfds and the real event thread. */
+
+static void setup(void)
+{
+	struct kvm_irq_routing_entry e[4] = { 0 };
+
+	fake_machine(2);
+	for (uint32_t i = 0; i < 4; i++) {
+		e[i].gsi = i;
+		e[i].type = KVM_IRQ_ROUTING_MSI;
+		e[i].u.msi.address_lo = 0xfee00000;
+		e[i].u.msi.data = 0x40 + i;
+	}
+	ck_assert_int_eq(routing_set(&vm, e, 4), 0);
+	ck_assert_int_eq(eventfds_start(&vm), 0);
+	fake_clear();
+}
+
+static void nap(long ms)
+{
+	nanosleep(&(struct timespec){ ms / 1000, ms % 1000 * 1000000 }, NULL);
+}
+
+/* Waits until so many notifications have reached vCPU 0. */
+static bool calls_reach(unsigned int count)
+{
+	for (int i = 0; i < 2000 && atomic_load(&fake_calls[0]) < count; i++)
+		nap(1);
+	return atomic_load(&fake_calls[0]) >= count;
+}
+
+static int taken(void)
+{
+	int vector = lapic_pending(cpu);
+
+	if (vector >= 0) {
+		lapic_accept(cpu, vector);
+		lapic_eoi(cpu);
+	}
+	return vector;
+}
+
+static void signal_fd(int fd)
+{
+	uint64_t one = 1;
+
+	ck_assert_int_eq(write(fd, &one, 8), 8);
+}
+
+static int fd_copy(int fd)
+{
+	int copy = fcntl(fd, F_DUPFD_CLOEXEC, 3); /* as one that came over a socket */
+
+	ck_assert_int_ge(copy, 0);
+	return copy;
+}
+
+static int irqfd(int fd, uint32_t gsi, uint32_t flags, uint32_t cookie)
+{
+	struct kvm_irqfd args = { .fd = 77, .gsi = gsi, .flags = flags };
+	int copy = fd < 0 ? -1 : fd_copy(fd), resample = -1, ret;
+
+	ret = eventfds_irqfd(&vm, &args, cookie, &copy, &resample);
+	if (copy >= 0)
+		close(copy); /* not kept */
+	else if (fd >= 0)
+		ck_assert_int_eq(ret, 0); /* kept only on success */
+	return ret;
+}
+
+START_TEST(irqfd_raises)
+{
+	int fd = eventfd(0, _i ? EFD_NONBLOCK : 0);
+	uint64_t left;
+
+	ck_assert_int_eq(irqfd(fd, 1, 0, 10), 0);
+	for (unsigned int round = 1; round <= 50; round++) {
+		signal_fd(fd);
+		ck_assert(calls_reach(round));
+		ck_assert_int_eq(taken(), 0x41);
+		ck_assert_int_eq(taken(), -1);
+	}
+	if (_i) { /* consumed, as by KVM */
+		nap(5);
+		ck_assert(read(fd, &left, 8) < 0 && errno == EAGAIN);
+	}
+	ck_assert_int_eq(irqfd(fd, 2, KVM_IRQFD_FLAG_DEASSIGN, 10), 0); /* another gsi: nothing happens, as on KVM */
+	signal_fd(fd);
+	ck_assert(calls_reach(51));
+	ck_assert_int_eq(taken(), 0x41);
+	ck_assert_int_eq(irqfd(fd, 1, KVM_IRQFD_FLAG_DEASSIGN, 10), 0);
+	signal_fd(fd);
+	nap(30);
+	ck_assert_uint_eq(fake_calls[0], 51);
+	ck_assert_int_eq(irqfd(fd, 1, KVM_IRQFD_FLAG_DEASSIGN, 10), 0); /* twice is no error */
+	/* Signalled before it is assigned: raised at once; in a place that was used before. */
+	ck_assert_int_eq(irqfd(fd, 3, 0, 10), 0);
+	ck_assert(calls_reach(52));
+	ck_assert_int_eq(taken(), 0x43);
+}
+END_TEST
+
+START_TEST(irqfd_refused)
+{
+	int fd = eventfd(0, EFD_NONBLOCK), other = eventfd(0, EFD_NONBLOCK), file = open("/proc/self/exe", O_RDONLY);
+
+	ck_assert_int_eq(irqfd(fd, 1, 0, 10), 0);
+	ck_assert_int_eq(irqfd(fd, 1, 0, 10), -EBUSY);
+	ck_assert_int_eq(irqfd(fd, 2, 0, 10), -EBUSY);
+	ck_assert_int_eq(irqfd(other, 1, 0, 11), 0); /* two eventfds, one gsi: fine */
+	ck_assert_int_eq(irqfd(fd, 1, 4, 12), -EINVAL);
+	ck_assert_int_eq(irqfd(fd, 1, KVM_IRQFD_FLAG_RESAMPLE, 12), -EINVAL);
+	ck_assert_int_eq(irqfd(-1, 1, 0, 12), -EBADF);
+	ck_assert_int_eq(irqfd(file, 1, 0, 12), -EINVAL);
+	ck_assert_int_eq(irqfd(file, 1, 0, 12), -EINVAL); /* the place is free again */
+	vm.split_irqchip = false;
+	ck_assert_int_eq(irqfd(fd, 1, 0, 12), -EINVAL);
+	vm.split_irqchip = true;
+	ck_assert_int_eq(irqfd(fd, 900, 0, 12), 0); /* no route yet: ignored until there is one */
+	ck_assert_int_eq(irqfd(fd, 0xffffffff, 0, 13), 0);
+}
+END_TEST
+
+START_TEST(irqfd_limit)
+{
+	int fd = eventfd(0, EFD_NONBLOCK);
+
+	for (uint32_t i = 0; i < 1024; i++) {
+		int ret = irqfd(fd, 1, 0, i);
+
+		if (ret == -EMFILE)
+			return; /* the machine's own limit comes first */
+		ck_assert_int_eq(ret, 0);
+	}
+	ck_assert_int_eq(irqfd(fd, 1, 0, 5000), -ENOSPC);
+	ck_assert_int_eq(irqfd(fd, 1, KVM_IRQFD_FLAG_DEASSIGN, 500), 0);
+	ck_assert_int_eq(irqfd(fd, 1, 0, 5000), 0);
+}
+END_TEST
+
+/* A VMM that hands in something else: the event thread must not spin or hang on it. */
+START_TEST(not_an_eventfd)
+{
+	int pipes[2], fd = eventfd(0, EFD_NONBLOCK);
+	struct timespec used, after;
+
+	ck_assert_int_eq(pipe2(pipes, O_NONBLOCK), 0);
+	ck_assert_int_eq(write(pipes[1], "abc", 3), 3);
+	ck_assert_int_eq(irqfd(pipes[0], 1, 0, 10), 0);
+	close(pipes[1]); /* at its end: readable for ever */
+	nap(100);
+	ck_assert_int_eq(clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &used), 0);
+	nap(200);
+	ck_assert_int_eq(clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &after), 0);
+	ck_assert_int_lt((after.tv_sec - used.tv_sec) * 1000 + (after.tv_nsec - used.tv_nsec) / 1000000, 50);
+	ck_assert_uint_le(fake_calls[0], 10);
+	taken();
+	fake_clear();
+	ck_assert_int_eq(irqfd(fd, 2, 0, 11), 0);
+	signal_fd(fd);
+	ck_assert(calls_reach(1));
+	ck_assert_int_eq(taken(), 0x42);
+}
+END_TEST
+
+START_TEST(kick)
+{
+	cpu->kick_fd = eventfd(0, 0);
+	ck_assert_int_eq(eventfds_add_vcpu(cpu), 0);
+	signal_fd(cpu->kick_fd); /* without stop: a kick for a RUN that has ended */
+	nap(30);
+	ck_assert_uint_eq(fake_calls[0], 0);
+	cpu->channel->stop = 1;
+	for (unsigned int i = 1; i <= 20; i++) {
+		signal_fd(cpu->kick_fd);
+		ck_assert(calls_reach(i));
+	}
+	ck_assert_uint_eq(fake_notified[0], VCPU_REQ_STOP);
+	ck_assert_uint_eq(fake_calls[1], 0);
+	fake_vcpu(1)->kick_fd = -1;
+	ck_assert_int_eq(eventfds_add_vcpu(fake_vcpu(1)), -EBADF);
+}
+END_TEST
+
+/* ---- ioeventfds ---- */
+
+static int ioeventfd(int fd, uint64_t addr, uint32_t len, uint32_t flags, uint64_t match, uint32_t cookie)
+{
+	struct kvm_ioeventfd args = { .datamatch = match, .addr = addr, .len = len, .fd = 77, .flags = flags };
+	int copy = fd < 0 ? -1 : fd_copy(fd), ret;
+
+	ret = eventfds_ioeventfd(&vm, &args, cookie, &copy);
+	if (copy >= 0)
+		close(copy);
+	else if (fd >= 0)
+		ck_assert_int_eq(ret, 0);
+	return ret;
+}
+
+static unsigned int count(int fd)
+{
+	uint64_t value = 0;
+
+	return read(fd, &value, 8) == 8 ? value : 0;
+}
+
+#define PIO KVM_IOEVENTFD_FLAG_PIO
+#define MATCH KVM_IOEVENTFD_FLAG_DATAMATCH
+#define GONE KVM_IOEVENTFD_FLAG_DEASSIGN
+
+START_TEST(ioevent_matching)
+{
+	int fd = eventfd(0, EFD_NONBLOCK), fd2 = eventfd(0, EFD_NONBLOCK), fd3 = eventfd(0, EFD_NONBLOCK);
+
+	ck_assert(!eventfds_ioevent(&vm, false, 0x1000, 4, 0));
+	ck_assert_int_eq(ioeventfd(fd, 0x1000, 2, MATCH, 7, 1), 0);
+	ck_assert_int_eq(ioeventfd(fd2, 0x1000, 2, MATCH, 8, 2), 0);
+	ck_assert_int_eq(ioeventfd(fd3, 0x1000, 4, 0, 0, 3), 0);
+	ck_assert_int_eq(ioeventfd(fd, 0x500, 0, 0, 0, 1), 0);
+	ck_assert_int_eq(ioeventfd(fd, 0x1000, 1, PIO, 0, 1), 0);
+
+	ck_assert(eventfds_ioevent(&vm, false, 0x1000, 2, 7));
+	ck_assert(count(fd) == 1 && !count(fd2) && !count(fd3));
+	ck_assert(eventfds_ioevent(&vm, false, 0x1000, 2, 0xabc0008)); /* only len bytes count */
+	ck_assert(!count(fd) && count(fd2) == 1);
+	ck_assert(!eventfds_ioevent(&vm, false, 0x1000, 2, 9));
+	ck_assert(eventfds_ioevent(&vm, false, 0x1000, 4, 9));
+	ck_assert(count(fd3) == 1);
+	ck_assert(!eventfds_ioevent(&vm, false, 0x1000, 8, 7));
+	ck_assert(!eventfds_ioevent(&vm, false, 0x1001, 2, 7));
+	ck_assert(!eventfds_ioevent(&vm, false, 0xfff, 2, 7));
+	for (uint32_t len = 1; len <= 8; len *= 2)
+		ck_assert(eventfds_ioevent(&vm, false, 0x500, len, len)); /* any length */
+	ck_assert(count(fd) == 4);
+	ck_assert(eventfds_ioevent(&vm, true, 0x1000, 1, 5));
+	ck_assert(!eventfds_ioevent(&vm, true, 0x1000, 2, 7));
+	ck_assert(!eventfds_ioevent(&vm, true, 0x500, 1, 5));
+	ck_assert(count(fd) == 1);
+}
+END_TEST
+
+START_TEST(ioevent_rules)
+{
+	int fd = eventfd(0, EFD_NONBLOCK);
+
+	ck_assert_int_eq(ioeventfd(fd, 0x1000, 3, 0, 0, 1), -EINVAL);
+	ck_assert_int_eq(ioeventfd(fd, 0x1000, 16, 0, 0, 1), -EINVAL);
+	ck_assert_int_eq(ioeventfd(fd, 0x1000, 0, MATCH, 0, 1), -EINVAL);
+	ck_assert_int_eq(ioeventfd(fd, ~0ull - 2, 4, 0, 0, 1), -EINVAL);
+	ck_assert_int_eq(ioeventfd(fd, 0x1000, 4, 1 << 5, 0, 1), -EINVAL);
+	ck_assert_int_eq(ioeventfd(fd, 0x1000, 4, KVM_IOEVENTFD_FLAG_VIRTIO_CCW_NOTIFY, 0, 1), -EINVAL);
+	ck_assert_int_eq(ioeventfd(-1, 0x1000, 4, 0, 0, 1), -EBADF);
+	ck_assert_ptr_null(vm.ioevents);
+
+	ck_assert_int_eq(ioeventfd(fd, 0x1000, 4, MATCH, 5, 1), 0);
+	ck_assert_int_eq(ioeventfd(fd, 0x1000, 4, MATCH, 5, 2), -EEXIST);
+	ck_assert_int_eq(ioeventfd(fd, 0x1000, 4, 0, 0, 2), -EEXIST); /* would take the other's */
+	ck_assert_int_eq(ioeventfd(fd, 0x1000, 0, 0, 0, 2), -EEXIST);
+	ck_assert_int_eq(ioeventfd(fd, 0x1000, 2, 0, 0, 2), 0);
+	ck_assert_int_eq(ioeventfd(fd, 0x1000, 4, MATCH, 6, 2), 0);
+	ck_assert_int_eq(ioeventfd(fd, 0x1000, 4, MATCH | PIO, 5, 2), 0);
+
+	ck_assert_int_eq(ioeventfd(fd, 0x1000, 4, GONE, 5, 1), -ENOENT);
+	ck_assert_int_eq(ioeventfd(fd, 0x1000, 4, GONE | MATCH, 7, 1), -ENOENT);
+	ck_assert_int_eq(ioeventfd(fd, 0x1000, 4, GONE | MATCH, 5, 2), -ENOENT); /* another eventfd */
+	ck_assert_int_eq(ioeventfd(fd, 0x1008, 4, GONE | MATCH, 5, 1), -ENOENT);
+	ck_assert_int_eq(ioeventfd(fd, 0x1000, 8, GONE | MATCH, 5, 1), -ENOENT);
+	ck_assert(eventfds_ioevent(&vm, false, 0x1000, 4, 5));
+	ck_assert_int_eq(ioeventfd(fd, 0x1000, 4, GONE | MATCH, 5, 1), 0);
+	ck_assert(!eventfds_ioevent(&vm, false, 0x1000, 4, 5));
+	ck_assert_int_eq(ioeventfd(fd, 0x1000, 4, GONE | MATCH, 5, 1), -ENOENT);
+	ck_assert(eventfds_ioevent(&vm, false, 0x1000, 4, 6));
+	ck_assert_int_eq(ioeventfd(fd, 0x1000, 4, GONE | MATCH, 6, 2), 0);
+	ck_assert_int_eq(ioeventfd(fd, 0x1000, 2, GONE, 0, 2), 0);
+	ck_assert_int_eq(ioeventfd(fd, 0x1000, 4, GONE | MATCH | PIO, 5, 2), 0);
+	ck_assert_ptr_null(vm.ioevents); /* the last one is out: nothing is kept */
+}
+END_TEST
+
+/* Many at jumbled addresses, out again in another order; no descriptor is lost. */
+START_TEST(ioevent_many)
+{
+	int fd = eventfd(0, EFD_NONBLOCK), next = fd_copy(fd), after;
+	struct kvm_ioeventfd args = { .len = 4, .flags = PIO };
+	unsigned int ready = 0;
+
+	close(next);
+	for (uint32_t i = 0; i < 1001; i++) {
+		int same = fd; /* one number for all: the table only stores it */
+
+		args.addr = i * 37 % 1009;
+		ck_assert_int_eq(eventfds_ioeventfd(&vm, &args, i, &same), i < 1000 ? 0 : -ENOSPC);
+	}
+	for (uint32_t addr = 0; addr < 1009; addr++)
+		ready += eventfds_ioevent(&vm, true, addr, 4, 0);
+	ck_assert_uint_eq(ready, 1000);
+	ck_assert_uint_eq(count(fd), 1000);
+	for (uint32_t i = 0; i < 1000; i++) {
+		int none = -1, n = i * 7 % 1000;
+
+		args.addr = n * 37 % 1009;
+		args.flags = PIO | GONE;
+		ck_assert_int_eq(eventfds_ioeventfd(&vm, &args, n, &none), 0); /* closes fd the first time */
+		ck_assert(!eventfds_ioevent(&vm, true, args.addr, 4, 0));
+	}
+	ck_assert_ptr_null(vm.ioevents);
+	after = eventfd(0, 0);
+	ck_assert_int_eq(after, fd);
+}
+END_TEST
+
+static Suite *suite(void)
+{
+	Suite *s = suite_create("eventfds");
+	TCase *c = tcase_create("eventfds");
+
+	tcase_add_checked_fixture(c, setup, NULL);
+	tcase_add_loop_test(c, irqfd_raises, 0, 2);
+	tcase_add_test(c, irqfd_refused);
+	tcase_add_test(c, irqfd_limit);
+	tcase_add_test(c, not_an_eventfd);
+	tcase_add_test(c, kick);
+	tcase_add_test(c, ioevent_matching);
+	tcase_add_test(c, ioevent_rules);
+	tcase_add_test(c, ioevent_many);
+	suite_add_tcase(s, c);
+	return s;
+}
+
+int main(void)
+{
+	return fake_main(suite());
+}
