@@ -175,9 +175,10 @@ part_testbed() {
 	check testbed.tidy "the emulator lives on" not pgrep -f "file:$log"
 }
 
-part_vmx_core() { machine vmx-core core.sh --cpus 2 --append "scale=${UMBRA_SCALE:-100}"; }
+part_vmx_core() { machine vmx-core core.sh --cpus 2 --append "programs=smoke,negative,exits,oracle,hoststate scale=${UMBRA_SCALE:-100}"; }
+part_vmx_stress() { machine vmx-stress core.sh --cpus 2 --append "programs=fpu,kick,memory scale=${UMBRA_SCALE:-100}"; }
 part_vmx_linux() { machine vmx-linux linux.sh; }
-part_vmx_life() { machine vmx-life life.sh --cpus 2; }
+part_vmx_life() { machine vmx-life life.sh --cpus 2 --append "scale=${UMBRA_SCALE:-100} rounds=${UMBRA_ROUNDS:-10}"; }
 part_vmx_refuse() {
 	case $part in
 	*-lynnfield) machine "$part" refuse.sh --model corei5_lynnfield_750 --append "refuse=unrestricted+guest" ;;

@@ -18,9 +18,10 @@ parts=(
 	"unit         1800 -      unit tests under ASan and UBSan"
 	"module-6.12  600 -       the module builds for Linux 6.12"
 	"testbed      300 -       the emulated machines themselves: exit status, time-out, stock KVM on SVM"
-	"vmx-core     1500 product the module's ABI on VMX, 2 CPUs"
+	"vmx-core     900 product the module's ABI on VMX, 2 CPUs, stock KVM as the oracle"
+	"vmx-stress   1500 product FPU, kicks and memory under load, 2 CPUs"
 	"vmx-linux    900 product  Linux under QEMU on Umbra and on stock KVM, same output"
-	"vmx-life     1500 product kill, two guests, rmmod"
+	"vmx-life     1500 product CPU offline, kill, two guests, a shadow that breaks its policy, rmmod"
 	"vmx-refuse-lynnfield 300 product the module refuses a CPU without unrestricted guest"
 	"vmx-refuse-penryn    300 product the module refuses a CPU without EPT"
 )

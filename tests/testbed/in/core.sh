@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-# The machine tests: straight at the module's ABI, no VMM.
+# Machine tests straight at the module's ABI, no VMM. Kernel arguments: programs=A,B,... and scale=PERCENT.
 . /testbed/lib.sh
 
 expect core.load "insmod failed: $(dmesg | tail -n 2)" umbra_load
-machine-tests --scale "${scale:-100}" --module /umbra.ko smoke negative exits fpu kick memory hoststate life
+# The oracle. It may be loaded beside Umbra on 6.1 as long as it has no VM.
+expect core.stock "stock KVM does not load" stock_load
+machine-tests --scale "${scale:-100}" --module /umbra.ko $(echo "$programs" | tr , ' ')
 expect core.idle "VMs, vCPUs or pages left over" umbra_idle
 expect core.unload "rmmod failed" rmmod umbra
 exit $failed

@@ -73,7 +73,8 @@ echo "umbra.ko: the kernel's part"
 echo "  lines of code   ${shim_lines:-unknown}; $(awk '$1 == "umbra" { print $2 }' /proc/modules) bytes in memory"
 echo "exits by kind, counted by the shadow"
 # The guest's console and the shadow's lines share one stream.
-grep -ao 'umbra: exits [A-Z0-9_]* [0-9]*' "$out/console" | sort -k4 -rn | awk '{ printf "  %-18s %s\n", $3, $4; f = 1 } END { if (!f) print "  none reported" }'
+grep -ao 'umbra: exits [A-Z0-9_]* [0-9]*' "$out/console" | sort -k4 -rn | awk '{ printf "  %-24s %s\n", $3, $4; f = 1 } END { if (!f) print "  none reported" }'
+sed -n "s/.*umbra: \(exits to the VMM\|runs\|calls of the shim's RUN\) \([0-9]*\)$/\1=\2/p" "$out/console" | awk -F= '{ printf "  (%s) %s\n", $1, $2 }'
 if grep -q '^guest: done' "$out/console" && [ $status = 0 ]; then
 	echo "The guest reached user space and powered off."
 	if umbra_idle; then echo "Nothing is left in the kernel: 0 VMs, 0 vCPUs, 0 pages."; else status=1; fi
