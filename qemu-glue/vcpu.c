@@ -1,0 +1,544 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "glue.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/futex.h>
+#include <poll.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#define SPINS_MIN 64	/* pause loops */
+#define SPINS_MAX 2048	/* some 20 to 100 us */
+#define YIELDS_MIN 1
+#define YIELDS_MAX 8
+#define LOOK_INTERVAL 200 /* ms between two looks at whether the shadow lives */
+#define ANSWER_TIMEOUT 60 /* seconds for whatever is not a guest running */
+#define SIGSET_BYTES 8	/* of the kernel's sigset_t */
+
+static uint8_t *run_byte(const struct vcpu *vcpu, int byte)
+{
+	return (uint8_t *)vcpu->run + byte;
+}
+
+static uint32_t load_word(const struct vcpu *vcpu)
+{
+	return __atomic_load_n((uint32_t *)vcpu->run, __ATOMIC_SEQ_CST);
+}
+
+static bool word_idle(uint32_t word)
+{
+	return (uint8_t)(word >> (8 * CHANNEL_BELL_BYTE)) == CHANNEL_IDLE;
+}
+
+/* ---- doorbell ---- */
+
+static void ring(struct vcpu *vcpu, uint8_t bell)
+{
+	__atomic_store_n(run_byte(vcpu, CHANNEL_BELL_BYTE), bell, __ATOMIC_SEQ_CST);
+	/* The order of this load after that store is what the shadow's own store, then load, relies on. */
+	if (__atomic_load_n(&vcpu->channel->shadow_sleeps, __ATOMIC_SEQ_CST))
+		real_futex((uint32_t *)vcpu->run, FUTEX_WAKE, 1, NULL);
+}
+
+static void stop_run(struct vcpu *vcpu)
+{
+	uint64_t one = 1;
+	ssize_t n;
+
+	__atomic_store_n(&vcpu->channel->stop, 1, __ATOMIC_SEQ_CST);
+	/* Full (EAGAIN) means that it is readable, which is all that is needed. */
+	n = write(vcpu->kick_fd, &one, sizeof(one));
+	(void)n;
+}
+
+/* A wait for the shadow's answer. */
+struct wait {
+	struct vcpu *vcpu;
+	bool interruptible; /* KVM_RUN */
+	bool stopped;	    /* it was asked to end the run */
+	uint32_t ignored;   /* immediate_exit was set before the ring: the shadow sees to that itself */
+	struct timespec since; /* the last sign of life, for what must be answered soon */
+};
+
+static bool wait_wants_stop(const struct wait *wait, uint32_t word)
+{
+	const uint32_t note = 0xffu << (8 * CHANNEL_NOTE_BYTE), immediate = 0xffu << 8;
+
+	return wait->interruptible && !wait->stopped && (word & (note | immediate) & ~wait->ignored);
+}
+
+static void wait_stop(struct wait *wait)
+{
+	stop_run(wait->vcpu);
+	wait->stopped = true;
+	clock_gettime(CLOCK_MONOTONIC, &wait->since);
+}
+
+static void count_cpus(struct vcpu_poll *poll)
+{
+	cpu_set_t set;
+
+	poll->cpus = 2; /* more CPUs than the set holds */
+	if (!sched_getaffinity(0, sizeof(set), &set))
+		poll->cpus = CPU_COUNT(&set);
+	poll->sleeps = 0;
+}
+
+static uint32_t clamp(uint32_t value, uint32_t low, uint32_t high)
+{
+	return value < low ? low : value > high ? high : value;
+}
+
+/* True when the answer came. On one CPU a pause loop only keeps the shadow from running; a yield lets it run. */
+static bool wait_poll(struct wait *wait)
+{
+	struct vcpu *vcpu = wait->vcpu;
+	struct vcpu_poll *p = &vcpu->poll;
+	uint32_t word;
+
+	if (p->cpus > 1) {
+		for (uint32_t i = 0; i < p->spins; i++) {
+			word = load_word(vcpu);
+			if (word_idle(word)) {
+				p->spins = clamp(i * 4, p->spins, SPINS_MAX);
+				return true;
+			}
+			if (wait_wants_stop(wait, word))
+				return false;
+			__builtin_ia32_pause();
+		}
+		p->spins = clamp(p->spins / 2, SPINS_MIN, SPINS_MAX);
+	}
+	for (uint32_t i = 0; i < p->yields; i++) {
+		sched_yield();
+		word = load_word(vcpu);
+		if (word_idle(word)) {
+			p->yields = clamp(p->yields + 1, YIELDS_MIN, YIELDS_MAX);
+			return true;
+		}
+		if (wait_wants_stop(wait, word))
+			return false;
+	}
+	p->yields = clamp(p->yields - 1, YIELDS_MIN, YIELDS_MAX);
+	if (++p->sleeps >= 1024)
+		count_cpus(p);
+	return false;
+}
+
+/* Now and then while nothing comes: is there still someone to answer? */
+static int wait_look(struct wait *wait)
+{
+	struct shadow *shadow = wait->vcpu->vm->shadow;
+	struct timespec now;
+
+	if (shadow_is_gone(shadow))
+		return -EIO;
+	if (wait->interruptible && !wait->stopped)
+		return 0; /* a guest may run as long as it likes */
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	if (now.tv_sec - wait->since.tv_sec <= ANSWER_TIMEOUT)
+		return 0;
+	shadow_is_broken(shadow, "a vCPU does not answer");
+	return -EIO;
+}
+
+/* 0 when the answer is there, -EIO when there will be none. */
+static int wait_futex(struct wait *wait)
+{
+	static const struct timespec interval = { 0, LOOK_INTERVAL * 1000000L };
+	struct vcpu *vcpu = wait->vcpu;
+	uint32_t word;
+	int ret = 0;
+
+	__atomic_store_n(&vcpu->channel->vmm_sleeps, 1, __ATOMIC_SEQ_CST);
+	for (;;) {
+		word = load_word(vcpu);
+		if (word_idle(word))
+			break;
+		if (wait_wants_stop(wait, word)) {
+			wait_stop(wait);
+			continue;
+		}
+		/* With a timeout the call is never restarted after a handler, SA_RESTART or not. */
+		if (!real_futex((uint32_t *)vcpu->run, FUTEX_WAIT, word, &interval) || errno == EAGAIN)
+			continue;
+		if (errno == EINTR && wait->interruptible && !wait->stopped) {
+			wait_stop(wait);
+		} else if (errno == ETIMEDOUT) {
+			ret = wait_look(wait);
+			if (ret)
+				break;
+		}
+	}
+	__atomic_store_n(&vcpu->channel->vmm_sleeps, 0, __ATOMIC_SEQ_CST);
+	return ret;
+}
+
+/* The same, woken by the done eventfd, so that the signals in signal_fd can be waited for as well. */
+static int wait_poll_fds(struct wait *wait)
+{
+	struct vcpu *vcpu = wait->vcpu;
+	struct pollfd fds[3] = { { .fd = vcpu->done_fd, .events = POLLIN },
+				 { .fd = vcpu->vm->shadow->socket },
+				 { .fd = vcpu->signal_fd, .events = POLLIN } };
+	uint64_t count;
+	uint32_t word;
+	int ret = 0;
+
+	__atomic_store_n(&vcpu->channel->vmm_sleeps, 2, __ATOMIC_SEQ_CST);
+	for (;;) {
+		int n;
+
+		word = load_word(vcpu);
+		if (word_idle(word))
+			break;
+		if (wait_wants_stop(wait, word)) {
+			wait_stop(wait);
+			continue;
+		}
+		fds[0].revents = fds[1].revents = fds[2].revents = 0;
+		n = poll(fds, wait->stopped ? 2 : 3, LOOK_INTERVAL);
+		if (n < 0 && errno == EINTR && !wait->stopped)
+			wait_stop(wait);
+		if (n > 0 && (fds[0].revents & POLLIN) && read(vcpu->done_fd, &count, sizeof(count)) < 0 && errno != EAGAIN)
+			fds[0].fd = -1;
+		if (n > 0 && (fds[2].revents & POLLIN) && !wait->stopped)
+			wait_stop(wait);
+		if (n == 0 || (n > 0 && fds[1].revents)) {
+			ret = wait_look(wait);
+			if (ret)
+				break;
+		}
+	}
+	__atomic_store_n(&vcpu->channel->vmm_sleeps, 0, __ATOMIC_SEQ_CST);
+	return ret;
+}
+
+/* ---- death ---- */
+
+static int set_dead(struct vcpu *vcpu)
+{
+	__atomic_store_n(&vcpu->channel->dead, 1, __ATOMIC_SEQ_CST);
+	__atomic_store_n(run_byte(vcpu, CHANNEL_BELL_BYTE), CHANNEL_IDLE, __ATOMIC_SEQ_CST);
+	return -EIO;
+}
+
+/* Once KVM_EXIT_INTERNAL_ERROR, so that the VMM stops the guest in its own orderly way; after that EIO. */
+static int64_t run_dead(struct vcpu *vcpu)
+{
+	struct kvm_run *run = vcpu->run;
+
+	set_dead(vcpu);
+	if (vcpu->told_dead)
+		return -EIO;
+	vcpu->told_dead = true;
+	run->exit_reason = KVM_EXIT_INTERNAL_ERROR;
+	run->internal.suberror = KVM_INTERNAL_ERROR_UNEXPECTED_EXIT_REASON;
+	run->internal.ndata = 2;
+	run->internal.data[0] = vcpu->vm->shadow->wait_status;
+	run->internal.data[1] = vcpu->id;
+	return 0;
+}
+
+/* ---- KVM_RUN ---- */
+
+/* What a VMM computes addresses from must lie in the area that it maps. */
+static bool exit_is_sound(const struct vcpu *vcpu)
+{
+	const volatile struct kvm_run *run = vcpu->run;
+	uint64_t offset, bytes;
+
+	if (run->exit_reason != KVM_EXIT_IO)
+		return true;
+	offset = run->io.data_offset;
+	bytes = (uint64_t)run->io.size * run->io.count;
+	return offset >= sizeof(struct kvm_run) && offset <= CHANNEL_RING_OFFSET && bytes <= CHANNEL_RING_OFFSET - offset;
+}
+
+static int64_t run_answer(struct vcpu *vcpu)
+{
+	int64_t ret = __atomic_load_n(&vcpu->channel->ret, __ATOMIC_SEQ_CST);
+
+	vcpu->rung = false;
+	atomic_signal_fence(memory_order_seq_cst);
+	if (vcpu->finished)
+		return vcpu->finished_ret;
+	if (ret < -4095 || ret > 0 || (!ret && !exit_is_sound(vcpu))) {
+		shadow_is_broken(vcpu->vm->shadow, "it sent a malformed exit");
+		return run_dead(vcpu);
+	}
+	return ret;
+}
+
+static int64_t run_ring(struct vcpu *vcpu, bool with_fds)
+{
+	struct wait wait = { .vcpu = vcpu, .interruptible = true };
+	int ret;
+
+	vcpu->channel->stop = 0;
+	wait.ignored = load_word(vcpu) & 0xff00;
+	vcpu->finished = false;
+	vcpu->rung = true;
+	ring(vcpu, CHANNEL_RUN);
+	if (with_fds)
+		ret = wait_poll_fds(&wait);
+	else
+		ret = wait_poll(&wait) ? 0 : wait_futex(&wait);
+	if (ret) {
+		vcpu->rung = false;
+		return run_dead(vcpu);
+	}
+	return run_answer(vcpu);
+}
+
+/*
+ * With KVM_SET_SIGNAL_MASK: a signal that it unblocks ends the run; if the thread has it blocked, it stays pending. A
+ * signal that it blocks, and the thread does not, waits until the run is over.
+ */
+static int64_t run_masked(struct vcpu *vcpu)
+{
+	uint64_t own, during, watched;
+	int64_t ret;
+	int fd;
+
+	syscall(SYS_rt_sigprocmask, SIG_BLOCK, NULL, &own, SIGSET_BYTES);
+	during = own | vcpu->sigmask;
+	watched = own & ~vcpu->sigmask;
+	fd = syscall(SYS_signalfd4, vcpu->signal_fd, &watched, SIGSET_BYTES, O_CLOEXEC | O_NONBLOCK);
+	if (fd < 0)
+		return -errno;
+	if (vcpu->signal_fd < 0)
+		vcpu->signal_fd = private_fd(fd);
+	if (during != own)
+		syscall(SYS_rt_sigprocmask, SIG_SETMASK, &during, NULL, SIGSET_BYTES);
+	ret = run_ring(vcpu, true);
+	if (during != own)
+		syscall(SYS_rt_sigprocmask, SIG_SETMASK, &own, NULL, SIGSET_BYTES);
+	return ret;
+}
+
+/*
+ * A handler that runs during KVM_RUN may itself call into the vCPU; with KVM the run would be over by then. So end it,
+ * and keep its result for the frame below. (The same state is found after a longjmp out of the handler.)
+ */
+static void finish_run_below(struct vcpu *vcpu)
+{
+	struct wait wait = { .vcpu = vcpu, .interruptible = true };
+
+	if (!vcpu->rung || vcpu->finished)
+		return;
+	if (!word_idle(load_word(vcpu))) {
+		wait_stop(&wait);
+		if (wait_futex(&wait)) {
+			vcpu->finished_ret = run_dead(vcpu);
+			vcpu->finished = true;
+			return;
+		}
+	}
+	vcpu->finished_ret = run_answer(vcpu);
+	vcpu->finished = true;
+}
+
+/* 0: locked; 1: this thread has it from the KVM_RUN below; or -EBUSY. */
+static int vcpu_enter(struct vcpu *vcpu)
+{
+	if (signal_vcpu == vcpu) {
+		finish_run_below(vcpu);
+		return 1;
+	}
+	return pthread_mutex_lock(&vcpu->lock) ? -EBUSY : 0;
+}
+
+static int64_t vcpu_run(struct vcpu *vcpu)
+{
+	struct vcpu *below = signal_vcpu;
+	int nested = vcpu_enter(vcpu);
+	int64_t ret;
+
+	if (nested < 0)
+		return nested;
+	if (atomic_load(&vcpu->vm->shadow->dead)) {
+		ret = run_dead(vcpu);
+	} else {
+		if (!vcpu->poll.cpus)
+			count_cpus(&vcpu->poll);
+		__atomic_store_n(run_byte(vcpu, CHANNEL_NOTE_BYTE), 0, __ATOMIC_SEQ_CST);
+		signal_vcpu = vcpu; /* from here on a handler leaves its mark */
+		atomic_signal_fence(memory_order_seq_cst);
+		ret = vcpu->has_sigmask ? run_masked(vcpu) : run_ring(vcpu, false);
+		atomic_signal_fence(memory_order_seq_cst);
+		signal_vcpu = below;
+		__atomic_store_n(run_byte(vcpu, CHANNEL_NOTE_BYTE), nested, __ATOMIC_SEQ_CST);
+	}
+	if (nested) {
+		vcpu->finished_ret = -EINTR;
+		vcpu->finished = true;
+	} else {
+		pthread_mutex_unlock(&vcpu->lock);
+	}
+	return ret;
+}
+
+/* ---- other calls ---- */
+
+static int64_t call_locked(struct vcpu *vcpu, uint32_t nr, uint64_t arg)
+{
+	struct channel_vcpu *channel = vcpu->channel;
+	struct wait wait = { .vcpu = vcpu };
+	struct payload p;
+	uint32_t size;
+	int64_t ret;
+
+	if (atomic_load(&vcpu->vm->shadow->dead))
+		return set_dead(vcpu);
+	ret = payload_gather(nr, arg, vcpu->vm->xsave_size, vcpu->payload, &p);
+	if (ret)
+		return ret;
+	channel->nr = nr;
+	channel->arg = p.number ? arg : 0;
+	channel->size = p.in_size;
+	clock_gettime(CLOCK_MONOTONIC, &wait.since);
+	ring(vcpu, CHANNEL_CALL);
+	if (!wait_poll(&wait) && wait_futex(&wait))
+		return set_dead(vcpu);
+	size = __atomic_load_n(&channel->size, __ATOMIC_SEQ_CST);
+	ret = __atomic_load_n(&channel->ret, __ATOMIC_SEQ_CST);
+	if ((p.out_max && size > p.out_max) || ret < -4095) {
+		shadow_is_broken(vcpu->vm->shadow, "a vCPU sent a malformed reply");
+		return set_dead(vcpu);
+	}
+	if (p.out_max && size && user_write(p.out_addr, vcpu->payload, size))
+		return -EFAULT;
+	return ret;
+}
+
+int vcpu_set_signal_mask(struct vcpu *vcpu, uint64_t arg)
+{
+	struct kvm_signal_mask head;
+	uint64_t mask;
+
+	if (!arg) {
+		vcpu->has_sigmask = false;
+		return 0;
+	}
+	if (user_read(&head, arg, sizeof(head)))
+		return -EFAULT;
+	if (head.len != SIGSET_BYTES)
+		return -EINVAL;
+	if (user_read(&mask, arg + sizeof(head), sizeof(mask)))
+		return -EFAULT;
+	vcpu->sigmask = mask & ~(1ULL << (SIGKILL - 1) | 1ULL << (SIGSTOP - 1));
+	vcpu->has_sigmask = true;
+	return 0;
+}
+
+int64_t vcpu_ioctl(struct vcpu *vcpu, uint32_t nr, uint64_t arg)
+{
+	int64_t ret;
+	int nested;
+
+	/* Only in a child made by fork(), which has neither the area nor the locks' owners: KVM, too, says EIO there. */
+	if (atomic_load(&vcpu->vm->shadow->closed))
+		return -EIO;
+	if (nr == KVM_RUN)
+		return arg ? -EINVAL : vcpu_run(vcpu);
+	nested = vcpu_enter(vcpu);
+	if (nested < 0)
+		return nested;
+	ret = nr == KVM_SET_SIGNAL_MASK ? vcpu_set_signal_mask(vcpu, arg) : call_locked(vcpu, nr, arg);
+	if (!nested)
+		pthread_mutex_unlock(&vcpu->lock);
+	return ret;
+}
+
+/* ---- life ---- */
+
+static int create_area(struct vcpu *vcpu)
+{
+	uint8_t *area;
+
+	vcpu->memfd = memfd_create("umbra-vcpu", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	if (vcpu->memfd < 0 || ftruncate(vcpu->memfd, CHANNEL_VCPU_SIZE))
+		return -errno;
+	/* So that neither side can take pages away under the other. */
+	if (fcntl(vcpu->memfd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL))
+		return -errno;
+	area = real_mmap(NULL, CHANNEL_VCPU_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, vcpu->memfd, 0);
+	if (area == MAP_FAILED)
+		return -errno;
+	real_madvise(area, CHANNEL_VCPU_SIZE, MADV_DONTFORK);
+	vcpu->run = (struct kvm_run *)area;
+	vcpu->channel = (struct channel_vcpu *)(area + CHANNEL_VCPU_OFFSET);
+	vcpu->payload = area + CHANNEL_PAYLOAD_OFFSET;
+	vcpu->kick_fd = private_fd(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+	vcpu->done_fd = private_fd(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+	return vcpu->kick_fd < 0 || vcpu->done_fd < 0 ? -errno : 0;
+}
+
+/* All but the memfd, which is the VMM's descriptor. */
+void vcpu_destroy(struct vcpu *vcpu)
+{
+	if (vcpu->run && !atomic_load(&vcpu->vm->shadow->closed))
+		real_munmap(vcpu->run, CHANNEL_VCPU_SIZE);
+	private_close(vcpu->kick_fd);
+	private_close(vcpu->done_fd);
+	private_close(vcpu->signal_fd);
+	pthread_mutex_destroy(&vcpu->lock);
+	free(vcpu);
+}
+
+int vcpu_create(struct vm *vm, uint32_t id, int *fd)
+{
+	struct vcpu *vcpu = calloc(1, sizeof(*vcpu));
+	struct request request = { .kind = CHANNEL_VCPU, .nr = KVM_CREATE_VCPU, .arg = id, .nfds = 3 };
+	pthread_mutexattr_t attr;
+	struct file *file = NULL;
+	int64_t ret;
+
+	if (!vcpu)
+		return -ENOMEM;
+	vcpu->vm = vm;
+	vcpu->id = id;
+	vcpu->memfd = vcpu->kick_fd = vcpu->done_fd = vcpu->signal_fd = -1;
+	vcpu->poll.spins = SPINS_MAX / 8;
+	vcpu->poll.yields = YIELDS_MAX / 2;
+	pthread_mutexattr_init(&attr);
+	pthread_mutexattr_settype(&attr, PTHREAD_MUTEX_ERRORCHECK);
+	pthread_mutex_init(&vcpu->lock, &attr);
+	pthread_mutexattr_destroy(&attr);
+	ret = create_area(vcpu);
+	if (!ret) {
+		request.fds[0] = vcpu->memfd;
+		request.fds[1] = vcpu->kick_fd;
+		request.fds[2] = vcpu->done_fd;
+		pthread_mutex_lock(&vm->shadow->lock);
+		ret = shadow_request_locked(vm->shadow, &request);
+		pthread_mutex_unlock(&vm->shadow->lock);
+	}
+	if (ret >= 0) {
+		file = file_new(FILE_VCPU, vcpu);
+		ret = !file ? -ENOMEM : 0;
+	}
+	if (ret < 0) {
+		if (vcpu->memfd >= 0)
+			real_close(vcpu->memfd);
+		vcpu_destroy(vcpu);
+		return ret;
+	}
+	signals_watch();
+	atomic_fetch_add(&vm->refs, 1);
+	*fd = vcpu->memfd;
+	ret = file_install(*fd, file);
+	if (ret) {
+		real_close(*fd);
+		file_put(file);
+	}
+	return ret;
+}
