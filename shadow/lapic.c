@@ -364,7 +364,7 @@ void lapic_registers_reset(struct vcpu *vcpu)
 	for (uint32_t offset = APIC_LVT_TIMER; offset <= APIC_LVT_ERROR; offset += 16)
 		lapic_set_reg(lapic, offset, APIC_LVT_MASKED);
 	/* As KVM by default: firmware that never programs LINT0 still gets the PIC's interrupts. */
-	if (vcpu->id == 0)
+	if (vcpu->apic_base & APIC_BASE_BSP)
 		lapic_set_reg(lapic, APIC_LVT_LINT0, APIC_EXTINT << 8);
 	lapic->irr_any = 0;
 	lapic->isr_any = 0;
@@ -380,7 +380,8 @@ void lapic_reset(struct vcpu *vcpu, bool init)
 	struct lapic *lapic = &vcpu->lapic;
 
 	if (!init) {
-		vcpu->apic_base = APIC_BASE_DEFAULT | APIC_BASE_ENABLE | (vcpu->id ? 0 : APIC_BASE_BSP);
+		/* which vCPU boots is the core's business */
+		vcpu->apic_base = APIC_BASE_DEFAULT | APIC_BASE_ENABLE | (vcpu->apic_base & APIC_BASE_BSP);
 		atomic_store(&lapic->init_pending, 0);
 		atomic_store(&lapic->sipi_vector, 0);
 	}

@@ -37,7 +37,7 @@ struct lapic {
 };
 
 /* On the vCPU's thread. */
-void lapic_reset(struct vcpu *vcpu, bool init); /* init: INIT rather than power-up: keeps what INIT keeps */
+void lapic_reset(struct vcpu *vcpu, bool init); /* init: INIT rather than power-up; apic_base's BSP bit is kept */
 void lapic_set_base(struct vcpu *vcpu, uint64_t apic_base); /* already checked */
 int lapic_check_base(struct vcpu *vcpu, uint64_t apic_base, bool host); /* 0 or -EINVAL: reserved bits, bad transitions */
 /* MMIO page; offset 0..4095, len 1..8; false: no such access (reads as 0, write ignored, as hardware does). */

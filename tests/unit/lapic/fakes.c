@@ -93,6 +93,7 @@ void fake_machine(unsigned int count)
 		vcpu->msrs = &msrs[n];
 		vcpu->maxphyaddr = 40;
 		vcpu->lapic.regs = pages[n];
+		vcpu->apic_base = n ? 0 : APIC_BASE_BSP;
 		lapic_reset(vcpu, false);
 		vm.vcpu[n] = vcpu;
 		reg_write(vcpu, APIC_SVR, 0x1ff);

@@ -53,6 +53,12 @@ START_TEST(reset_values)
 			ck_assert_uint_eq(reg_read(cpu, reg), 0);
 	ck_assert_int_eq(lapic_pending(cpu), -1);
 	ck_assert(lapic_accepts_pic(cpu));
+	/* LINT0 is open on the vCPU that boots only. */
+	cpu->apic_base = 0;
+	lapic_reset(cpu, false);
+	ck_assert_uint_eq(cpu->apic_base, 0xfee00800);
+	ck_assert_uint_eq(reg_read(cpu, APIC_LVT_LINT0), 0x10000);
+	ck_assert(!lapic_accepts_pic(cpu));
 }
 END_TEST
 
