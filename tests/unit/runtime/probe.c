@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* A shadow without a shim: goes into the sandbox as umbra-shadow does, says hello, then does what argv[1] says.
+ * Descriptor 5 is the socket; an argument "require" behind it makes namespaces mandatory. */
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "channel_io.h"
+#include "sandbox.h"
+
+static unsigned char payload[CHANNEL_PAYLOAD_MAX];
+
+static void *thread_of(void *role)
+{
+	sandbox_thread((enum sandbox_role)(long)role);
+	sched_yield();
+	return "done";
+}
+
+static void *thread_escapes(void *role)
+{
+	sandbox_thread((enum sandbox_role)(long)role);
+	open("/etc/passwd", O_RDONLY);
+	return NULL;
+}
+
+static int threads(void *(*body)(void *))
+{
+	static const enum sandbox_role roles[] = { SANDBOX_EVENT, SANDBOX_VCPU, SANDBOX_VCPU };
+	pthread_t thread;
+	void *result;
+
+	for (size_t i = 0; i < sizeof(roles) / sizeof(roles[0]); i++) {
+		if (pthread_create(&thread, NULL, body, (void *)(long)roles[i]))
+			return 20;
+		if (pthread_join(thread, &result) || !result)
+			return 21;
+	}
+	return 0;
+}
+
+static int wait_for_end(int fd)
+{
+	int fds[CHANNEL_FDS_MAX], nfds;
+	struct channel_msg msg;
+
+	while (channel_receive(fd, &msg, payload, fds, &nfds) > 0)
+		if (channel_send(fd, &msg, payload, msg.size, fds, nfds))
+			return 30;
+	return 17;
+}
+
+/* What a shadow does all day with libc, so that a policy that forgets something is seen. */
+static int use_libc(void)
+{
+	for (size_t size = 16; size < (64 << 20); size *= 3) {
+		char *p = malloc(size);
+
+		if (!p)
+			return 40;
+		memset(p, 1, size);
+		p = realloc(p, size * 2);
+		if (!p || p[size - 1] != 1)
+			return 41;
+		free(p);
+	}
+	return 0;
+}
+
+int main(int argc, char **argv)
+{
+	struct sandbox sandbox = { .control_fd = 5, .device_fd = -1 };
+	struct channel_msg msg = { .kind = CHANNEL_HELLO };
+	struct channel_hello hello = { 0 };
+	const char *what = argc > 1 ? argv[1] : "";
+	volatile int *volatile nowhere = (int *)8;
+
+	sandbox.require_namespaces = argc > 2 && !strcmp(argv[2], "require");
+	sandbox_enter(&sandbox);
+	hello.pid = sandbox.pid;
+	hello.namespaces = sandbox.namespaces;
+	if (channel_send(sandbox.control_fd, &msg, &hello, sizeof(hello), NULL, 0))
+		return 10;
+	if (!strcmp(what, "serve"))
+		return wait_for_end(sandbox.control_fd);
+	if (!strcmp(what, "threads"))
+		return threads(thread_of);
+	if (!strcmp(what, "thread-escapes"))
+		return threads(thread_escapes);
+	if (!strcmp(what, "libc"))
+		return use_libc();
+	if (!strcmp(what, "abort"))
+		abort();
+	if (!strcmp(what, "crash"))
+		*nowhere = 1;
+	if (!strcmp(what, "open"))
+		return open("/etc/passwd", O_RDONLY) < 0 ? 50 : 51;
+	if (!strcmp(what, "die"))
+		sandbox_die("tired of it");
+	if (!strcmp(what, "spin"))
+		for (;;)
+			sched_yield();
+	return 60;
+}
