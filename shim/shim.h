@@ -56,6 +56,7 @@ struct vcpu {
 	__u64 dirty;		/* X: groups of in that the hardware does not have yet */
 	struct umbra_event inject; /* X: event for the next entry */
 	struct umbra_exit exit; /* X: the exit, before it goes to the shared page */
+	bool new_controls;	/* X: the control part of in changed */
 	bool flush_guest;	/* X: UMBRA_RUN_FLUSH_TLB */
 	struct pt_cache cache;	/* X */
 	void *vapic;		/* C: virtual-APIC page, shared */

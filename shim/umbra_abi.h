@@ -195,10 +195,10 @@ struct umbra_event {
 	__u32 error_code;
 };
 
-/* Bits of intr_shadow. */
+/* Bits of intr_shadow. (SDM 3C 25.4.2) */
 #define UMBRA_SHADOW_STI (1 << 0)
 #define UMBRA_SHADOW_MOV_SS (1 << 1)
-#define UMBRA_SHADOW_NMI (1 << 2) /* NMIs are blocked until IRET */
+#define UMBRA_SHADOW_NMI (1 << 3) /* NMIs are blocked until IRET */
 
 /* Intercepts the caller may add to the shim's fixed set (it can take none away). */
 #define UMBRA_ICPT_INTR_WINDOW (1 << 0) /* exit when the guest can take an external interrupt */

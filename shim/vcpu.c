@@ -24,50 +24,50 @@ static unsigned long thread_flags(void)
 	return READ_ONCE(current_thread_info()->flags);
 }
 
-/* Each word of the shared page is read, or written, exactly once. */
-static __always_inline void copy_words(void *to, const void *from, size_t size)
-{
-	size_t i;
-
-#pragma GCC unroll 16
-	for (i = 0; i < size / 8; i++)
-		WRITE_ONCE(((__u64 *)to)[i], READ_ONCE(((const __u64 *)from)[i]));
-}
-
 /*
- * Copies what was handed in once, checks the copy, and only then takes it over: the control part each time, all the
- * state when a group besides RIP is dirty. From here on nothing reads these parts of the shared page again. (S1;
- * CVE-2021-29657's class)
+ * Takes over what was handed in. Each word is read from the shared page once; the copy is checked and then used.
+ * (S1; CVE-2021-29657's class) When a group besides RIP is dirty that goes for all the state, so that whatever
+ * vcpu->in holds has been checked. The control words are checked when they change.
  */
+#define CONTROL_WORDS (offsetof(struct umbra_run, deadline_tsc) / 8)
+
 static __u32 run_load(struct vcpu *vcpu)
 {
-	struct umbra_run *run = vcpu->run, *in = &vcpu->in;
-	__u64 dirty = READ_ONCE(run->dirty);
+	struct umbra_run *run = vcpu->run, *in = &vcpu->in, *next = &vcpu->next;
+	__u64 *word = (__u64 *)run, changed, *old = (__u64 *)in, dirty = READ_ONCE(run->dirty);
 	__u32 rule;
+	int i;
 
-	if (unlikely(dirty & ~UMBRA_STATE_RIP)) {
-		memcpy(&vcpu->next, run, sizeof(vcpu->next));
-		barrier(); /* the copy is what is checked and used, not the page */
-		rule = check_state(&vcpu->next, &shim_limits);
+	changed = (READ_ONCE(run->reserved[0]) | READ_ONCE(run->reserved[1])) | (dirty & ~UMBRA_STATE_RIP);
+#pragma GCC unroll 8
+	for (i = 1; i < CONTROL_WORDS; i++)
+		changed |= READ_ONCE(word[i]) ^ old[i];
+	if (unlikely(changed)) {
+		memcpy(next, run, sizeof(*next));
+		barrier(); /* from here on it is the copy that counts */
+		next->dirty = dirty;
+		rule = check_control(next);
+		if (!rule && dirty & ~UMBRA_STATE_RIP)
+			rule = check_state(next, &shim_limits);
 		if (rule)
 			return rule;
-		*in = vcpu->next;
-	} else if (dirty) {
-		in->rip = READ_ONCE(run->rip);
-		in->rflags = READ_ONCE(run->rflags);
+		memcpy(in, next, dirty & ~UMBRA_STATE_RIP ? sizeof(*next) : offsetof(struct umbra_run, gpr));
+		vcpu->new_controls = true;
 	}
-	copy_words(in, run, offsetof(struct umbra_run, gpr));
-	in->dirty = dirty;
-	rule = check_control(in);
-	if (unlikely(rule))
-		return rule;
-	if (dirty) {
-		vcpu->dirty |= dirty;
-		run->dirty = 0;
-	}
-	if (in->inject.flags & UMBRA_EVENT_VALID) {
+	in->deadline_tsc = READ_ONCE(run->deadline_tsc);
+	in->inject = READ_ONCE(run->inject);
+	if (unlikely(in->inject.flags)) {
+		rule = check_event(&in->inject);
+		if (rule)
+			return rule;
 		vcpu->inject = in->inject;
 		run->inject.flags = 0;
+	}
+	if (dirty) {
+		in->rip = READ_ONCE(run->rip);
+		in->rflags = READ_ONCE(run->rflags);
+		vcpu->dirty |= dirty;
+		run->dirty = 0;
 	}
 	return 0;
 }
@@ -107,20 +107,22 @@ static enum run_result enter_once(struct vcpu *vcpu)
 	return result;
 }
 
-static bool wants_emulation(const struct umbra_exit *exit)
-{
-	return exit->reason == UMBRA_EXIT_MEM || exit->reason == UMBRA_EXIT_CR ||
-	       exit->reason == UMBRA_EXIT_TASK_SWITCH ||
-	       (exit->reason == UMBRA_EXIT_IO && exit->io.flags & UMBRA_IO_STRING);
-}
+/* Exits that mostly need an instruction emulated, and exits that a member of umbra_exit's union describes. */
+#define EXITS_EMULATED (BIT(UMBRA_EXIT_MEM) | BIT(UMBRA_EXIT_CR) | BIT(UMBRA_EXIT_TASK_SWITCH))
+#define EXITS_DETAILED (EXITS_EMULATED | BIT(UMBRA_EXIT_IO) | BIT(UMBRA_EXIT_DR) | BIT(UMBRA_EXIT_EXCEPTION) | \
+			BIT(UMBRA_EXIT_INVLPG) | BIT(UMBRA_EXIT_BAD_STATE) | BIT(UMBRA_EXIT_UNKNOWN))
 
 /* Hands the exit and the wanted groups over. */
 static long run_return(struct vcpu *vcpu)
 {
 	__u64 groups = vcpu->in.want;
 
-	if (wants_emulation(&vcpu->exit))
-		groups |= vcpu->in.want_emul;
+	if (BIT(vcpu->exit.reason) & EXITS_DETAILED) {
+		memcpy(vcpu->run->exit.pad, vcpu->exit.pad, sizeof(vcpu->exit.pad));
+		if (BIT(vcpu->exit.reason) & EXITS_EMULATED ||
+		    (vcpu->exit.reason == UMBRA_EXIT_IO && vcpu->exit.io.flags & UMBRA_IO_STRING))
+			groups |= vcpu->in.want_emul;
+	}
 	/* An event that was to be injected and was not: back to the user side. */
 	if (vcpu->inject.flags & UMBRA_EVENT_VALID) {
 		vcpu->exit.event = vcpu->inject;
@@ -133,20 +135,30 @@ static long run_return(struct vcpu *vcpu)
 		shim_ops->vcpu_fetch(vcpu, groups);
 		local_irq_enable();
 	}
-	vcpu->exit.valid = groups;
-	copy_words(&vcpu->run->exit, &vcpu->exit, sizeof(vcpu->exit));
+	vcpu->run->exit.reason = vcpu->exit.reason;
+	vcpu->run->exit.insn_len = vcpu->exit.insn_len;
+	vcpu->run->exit.valid = groups;
+	vcpu->run->exit.event = vcpu->exit.event;
 	return 0;
+}
+
+static void exit_clear(struct umbra_exit *exit)
+{
+	exit->reason = UMBRA_EXIT_NONE;
+	exit->insn_len = 0;
+	exit->event = (struct umbra_event){};
 }
 
 static long run_locked(struct vcpu *vcpu)
 {
 	__u32 rule;
 
-	vcpu->exit = (struct umbra_exit){};
+	exit_clear(&vcpu->exit);
 	rule = run_load(vcpu);
 	if (unlikely(rule)) {
 		vcpu->in.want = vcpu->in.want_emul = 0;
 		vcpu->exit.reason = UMBRA_EXIT_BAD_STATE;
+		memset(vcpu->exit.pad, 0, sizeof(vcpu->exit.pad));
 		vcpu->exit.bad.rule = rule;
 		return run_return(vcpu);
 	}
@@ -170,7 +182,7 @@ static long run_locked(struct vcpu *vcpu)
 		/* In-place re-entry: what delivery was cut short is delivered again. (SDM 3C 28.2.4) */
 		if (vcpu->exit.event.flags & UMBRA_EVENT_VALID)
 			vcpu->inject = vcpu->exit.event;
-		vcpu->exit = (struct umbra_exit){};
+		exit_clear(&vcpu->exit);
 		if (READ_ONCE(vcpu->kicked) || thread_flags() & WORK_USER) {
 			WRITE_ONCE(vcpu->kicked, 0);
 			vcpu->exit.reason = UMBRA_EXIT_INTERRUPTED;

@@ -154,13 +154,14 @@ static void vmx_deactivate(void *arg)
 }
 
 /* What differs from CPU to CPU in the host's state. (SDM 3C 25.5) */
-static void vmx_write_host_cpu(void)
+static void vmx_write_host_cpu(struct hw_vcpu *hw)
 {
 	int cpu = smp_processor_id();
 	u64 value;
 
 	vmwrite(HOST_TR_BASE, (unsigned long)&get_cpu_entry_area(cpu)->tss.x86_tss);
-	vmwrite(HOST_GDTR_BASE, (unsigned long)get_cpu_gdt_ro(cpu));
+	hw->host_gdt = (unsigned long)get_cpu_gdt_ro(cpu);
+	vmwrite(HOST_GDTR_BASE, hw->host_gdt);
 	vmwrite(HOST_GS_BASE, cpu_kernelmode_gs_base(cpu));
 	rdmsrl(MSR_IA32_SYSENTER_ESP, value);
 	vmwrite(HOST_IA32_SYSENTER_ESP, value);
@@ -188,7 +189,7 @@ static int vmx_vcpu_load(struct vcpu *vcpu)
 	if (hw->cpu < 0) {
 		list_add(&hw->active, this_cpu_ptr(&vmx_active));
 		hw->cpu = smp_processor_id();
-		vmx_write_host_cpu();
+		vmx_write_host_cpu(hw);
 		/* This CPU may hold translations from when the vCPU was here last. (S8) */
 		vcpu->flushed_generation = READ_ONCE(vcpu->vm->flush_generation) - 1;
 	}
@@ -224,10 +225,10 @@ static void vmx_write_constants(struct vcpu *vcpu)
 
 	/* Controls: nothing of this can be changed from outside. (S1) */
 	vmwrite(PIN_BASED_VM_EXEC_CONTROL, vmx.pinbased);
-	vmwrite(CPU_BASED_VM_EXEC_CONTROL, vmx.procbased);
 	vmwrite(SECONDARY_VM_EXEC_CONTROL, vmx.procbased2);
 	vmwrite(VM_EXIT_CONTROLS, vmx.exit);
 	vmwrite(VM_ENTRY_CONTROLS, vmx.entry);
+	vmx_write_controls(vcpu);
 	vmwrite(PAGE_FAULT_ERROR_CODE_MASK, 0);
 	vmwrite(PAGE_FAULT_ERROR_CODE_MATCH, 0);
 	vmwrite(CR3_TARGET_COUNT, 0);
@@ -240,7 +241,6 @@ static void vmx_write_constants(struct vcpu *vcpu)
 	vmwrite(VIRTUAL_PROCESSOR_ID, hw->vpid);
 	if (vmx.procbased & CPU_BASED_TPR_SHADOW)
 		vmwrite(VIRTUAL_APIC_PAGE_ADDR, __pa(vcpu->vapic));
-	vmwrite(TPR_THRESHOLD, 0);
 	if (vmx.procbased2 & SECONDARY_EXEC_PAUSE_LOOP_EXITING) {
 		vmwrite(PLE_GAP, 128);
 		vmwrite(PLE_WINDOW, 4096);
@@ -257,8 +257,6 @@ static void vmx_write_constants(struct vcpu *vcpu)
 	vmwrite(GUEST_ACTIVITY_STATE, GUEST_ACTIVITY_ACTIVE);
 	if (vmx.has_perf)
 		vmwrite(GUEST_IA32_PERF_GLOBAL_CTRL, 0);
-	hw->procbased = vmx.procbased;
-	hw->entry_controls = vmx.entry;
 	hw->timer = vmx.timer_bound;
 	vcpu->dirty = UMBRA_STATE_ALL;
 }

@@ -15,13 +15,14 @@ struct hw_vcpu {
 	struct vcpu *vcpu;	 /* C */
 	int cpu;		 /* where the VMCS is active, -1: nowhere */
 	bool launched;
+	bool own_msrs;	       /* the guest's system call MSRs differ from the host's */
 	void *vmcs;		 /* C */
 	int vpid;		 /* C */
 	/* What the VMCS holds now, to write only what changes. */
-	unsigned long host_cr3, host_cr4, host_fs;
+	unsigned long host_cr3, host_cr4, host_fs, host_gdt;
 	u64 host_perf;
-	u64 rsp, tsc_offset;
-	u32 procbased, exceptions, tpr_threshold, timer, entry_controls;
+	u64 rsp;
+	u32 timer;
 };
 
 /* Computed once, when the module loads. */
@@ -75,6 +76,7 @@ extern char vmx_exit_point[];
 /* vmx_run.c */
 enum run_result vmx_vcpu_enter(struct vcpu *vcpu, bool flush);
 void vmx_store_dirty(struct vcpu *vcpu);
+void vmx_write_controls(struct vcpu *vcpu);
 void vmx_fetch(struct vcpu *vcpu, __u64 groups);
 
 #endif

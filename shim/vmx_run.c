@@ -15,6 +15,7 @@
 #define AR_UNUSABLE (1 << 16)
 #define AR_PRESENT (1 << 7)
 #define AR_BITS 0xf0ff
+#define INTR_SHADOW_BITS (UMBRA_SHADOW_STI | UMBRA_SHADOW_MOV_SS | UMBRA_SHADOW_NMI)
 
 /* ---- state into the VMCS: vcpu->in is checked ---- */
 
@@ -35,7 +36,6 @@ static void segment_write(const struct umbra_run *in, int first, int last)
 static void cr_write(struct vcpu *vcpu)
 {
 	const struct umbra_run *in = &vcpu->in;
-	struct hw_vcpu *hw = vcpu->hw;
 	u64 cr0 = (in->cr0 & ~(X86_CR0_CD | X86_CR0_NW)) | (vmx.cr0_fixed0 & ~(X86_CR0_PE | X86_CR0_PG));
 	/* A machine check while CR4.MCE is 0 would shut the host down. (S4) */
 	u64 cr4 = in->cr4 | vmx.cr4_fixed0 | X86_CR4_MCE;
@@ -48,20 +48,10 @@ static void cr_write(struct vcpu *vcpu)
 	vmwrite(GUEST_CR4, cr4);
 	vmwrite(CR4_READ_SHADOW, in->cr4);
 	vmwrite(GUEST_IA32_EFER, in->efer);
-	if (entry != hw->entry_controls) {
-		hw->entry_controls = entry;
-		vmwrite(VM_ENTRY_CONTROLS, entry);
-	}
+	vmwrite(VM_ENTRY_CONTROLS, entry);
 	if ((in->cr4 & X86_CR4_PAE) && !(in->efer & EFER_LMA))
 		for (i = 0; i < 4; i++)
 			vmwrite(GUEST_PDPTR0 + 2 * i, in->pdpte[i]);
-}
-
-static u32 intr_state(u32 shadow)
-{
-	return (shadow & UMBRA_SHADOW_STI ? GUEST_INTR_STATE_STI : 0) |
-	       (shadow & UMBRA_SHADOW_MOV_SS ? GUEST_INTR_STATE_MOV_SS : 0) |
-	       (shadow & UMBRA_SHADOW_NMI ? GUEST_INTR_STATE_NMI : 0);
 }
 
 void vmx_store_dirty(struct vcpu *vcpu)
@@ -74,10 +64,8 @@ void vmx_store_dirty(struct vcpu *vcpu)
 		vmwrite(GUEST_RIP, in->rip);
 		vmwrite(GUEST_RFLAGS, in->rflags);
 	}
-	if (likely(!(dirty & ~UMBRA_STATE_RIP)))
-		return;
 	if (dirty & UMBRA_STATE_INTR) {
-		vmwrite(GUEST_INTERRUPTIBILITY_INFO, intr_state(in->intr_shadow));
+		vmwrite(GUEST_INTERRUPTIBILITY_INFO, in->intr_shadow);
 		vmwrite(GUEST_PENDING_DBG_EXCEPTIONS, in->pending_dbg);
 	}
 	if (dirty & UMBRA_STATE_SEG_CODE)
@@ -102,6 +90,8 @@ void vmx_store_dirty(struct vcpu *vcpu)
 		vmwrite(GUEST_SYSENTER_ESP, in->msr.sysenter_esp);
 		vmwrite(GUEST_SYSENTER_EIP, in->msr.sysenter_eip);
 		vmwrite(GUEST_IA32_PAT, in->msr.pat);
+		vcpu->hw->own_msrs = in->msr.star != vmx.star || in->msr.lstar != vmx.lstar ||
+				     in->msr.cstar != vmx.cstar || in->msr.fmask != vmx.fmask;
 	}
 }
 
@@ -161,45 +151,31 @@ void vmx_fetch(struct vcpu *vcpu, __u64 groups)
 
 /* ---- before and after the switch ---- */
 
-static void controls_update(struct vcpu *vcpu)
+/* The fixed controls plus what the user side asked for; it can take nothing away. (S1) */
+void vmx_write_controls(struct vcpu *vcpu)
 {
 	const struct umbra_run *in = &vcpu->in;
-	struct hw_vcpu *hw = vcpu->hw;
 	u32 procbased = vmx.procbased;
-	u32 exceptions = in->exceptions | BIT(X86_TRAP_DB) | BIT(X86_TRAP_AC) | BIT(X86_TRAP_MC); /* (S3) */
 
-	if (unlikely(in->intercepts)) {
-		if (in->intercepts & UMBRA_ICPT_INTR_WINDOW)
-			procbased |= CPU_BASED_INTR_WINDOW_EXITING;
-		if (in->intercepts & UMBRA_ICPT_NMI_WINDOW)
-			procbased |= CPU_BASED_NMI_WINDOW_EXITING;
-		if (in->intercepts & UMBRA_ICPT_HLT)
-			procbased |= CPU_BASED_HLT_EXITING;
-		if (in->intercepts & UMBRA_ICPT_PAUSE && !(vmx.procbased2 & SECONDARY_EXEC_PAUSE_LOOP_EXITING))
-			procbased |= CPU_BASED_PAUSE_EXITING;
-		if (in->intercepts & UMBRA_ICPT_CR3)
-			procbased |= CPU_BASED_CR3_LOAD_EXITING;
-		if (in->intercepts & UMBRA_ICPT_INVLPG)
-			procbased |= CPU_BASED_INVLPG_EXITING;
-		if (in->intercepts & UMBRA_ICPT_RDTSC)
-			procbased |= CPU_BASED_RDTSC_EXITING;
-	}
-	if (procbased != hw->procbased) {
-		hw->procbased = procbased;
-		vmwrite(CPU_BASED_VM_EXEC_CONTROL, procbased);
-	}
-	if (exceptions != hw->exceptions) {
-		hw->exceptions = exceptions;
-		vmwrite(EXCEPTION_BITMAP, exceptions);
-	}
-	if (in->tsc_offset != hw->tsc_offset) {
-		hw->tsc_offset = in->tsc_offset;
-		vmwrite(TSC_OFFSET, in->tsc_offset);
-	}
-	if (in->tpr_threshold != hw->tpr_threshold) {
-		hw->tpr_threshold = in->tpr_threshold;
-		vmwrite(TPR_THRESHOLD, in->tpr_threshold);
-	}
+	if (in->intercepts & UMBRA_ICPT_INTR_WINDOW)
+		procbased |= CPU_BASED_INTR_WINDOW_EXITING;
+	if (in->intercepts & UMBRA_ICPT_NMI_WINDOW)
+		procbased |= CPU_BASED_NMI_WINDOW_EXITING;
+	if (in->intercepts & UMBRA_ICPT_HLT)
+		procbased |= CPU_BASED_HLT_EXITING;
+	if (in->intercepts & UMBRA_ICPT_PAUSE && !(vmx.procbased2 & SECONDARY_EXEC_PAUSE_LOOP_EXITING))
+		procbased |= CPU_BASED_PAUSE_EXITING;
+	if (in->intercepts & UMBRA_ICPT_CR3)
+		procbased |= CPU_BASED_CR3_LOAD_EXITING;
+	if (in->intercepts & UMBRA_ICPT_INVLPG)
+		procbased |= CPU_BASED_INVLPG_EXITING;
+	if (in->intercepts & UMBRA_ICPT_RDTSC)
+		procbased |= CPU_BASED_RDTSC_EXITING;
+	vmwrite(CPU_BASED_VM_EXEC_CONTROL, procbased);
+	vmwrite(EXCEPTION_BITMAP, in->exceptions | BIT(X86_TRAP_DB) | BIT(X86_TRAP_AC) | BIT(X86_TRAP_MC)); /* (S3) */
+	vmwrite(TSC_OFFSET, in->tsc_offset);
+	vmwrite(TPR_THRESHOLD, in->tpr_threshold);
+	vcpu->new_controls = false;
 }
 
 /* The preemption timer runs in any case; in time for the deadline where there is one. */
@@ -241,9 +217,8 @@ static void host_state_update(struct hw_vcpu *hw)
 	}
 	/* The guest runs with all counters off: no PEBS record is written with its addresses. (S5) */
 	if (vmx.has_perf) {
-		u64 perf;
+		u64 perf = __rdmsr(MSR_CORE_PERF_GLOBAL_CTRL);
 
-		rdmsrl(MSR_CORE_PERF_GLOBAL_CTRL, perf);
 		if (perf != hw->host_perf) {
 			hw->host_perf = perf;
 			vmwrite(HOST_IA32_PERF_GLOBAL_CTRL, perf);
@@ -279,36 +254,41 @@ static void flush_ept(struct vcpu *vcpu)
  * MSRs and XCR0 that no VMX control switches: the guest's from here to host_msrs(), only where they differ, values
  * checked when they were handed in. (S4, S5)
  */
-#define SYSCALL_MSRS(X)                      \
-	X(MSR_STAR, in->msr.star, vmx.star)  \
-	X(MSR_LSTAR, in->msr.lstar, vmx.lstar) \
-	X(MSR_CSTAR, in->msr.cstar, vmx.cstar) \
-	X(MSR_SYSCALL_MASK, in->msr.fmask, vmx.fmask)
-
-static void guest_msrs(const struct umbra_run *in)
+static void syscall_msrs_write(u64 star, u64 lstar, u64 cstar, u64 fmask)
 {
-#define LOAD(msr, guest, host)             \
-	if ((guest) != (host))             \
-		native_wrmsrl(msr, guest);
-	SYSCALL_MSRS(LOAD)
-#undef LOAD
+	native_wrmsrl(MSR_STAR, star);
+	native_wrmsrl(MSR_LSTAR, lstar);
+	native_wrmsrl(MSR_CSTAR, cstar);
+	native_wrmsrl(MSR_SYSCALL_MASK, fmask);
+}
+
+static void xcr0_write(u64 xcr0)
+{
+	asm volatile("xsetbv" : : "c"(0), "a"((u32)xcr0), "d"((u32)(xcr0 >> 32)));
+}
+
+static void guest_msrs(const struct vcpu *vcpu)
+{
+	const struct umbra_run *in = &vcpu->in;
+
+	if (vcpu->hw->own_msrs)
+		syscall_msrs_write(in->msr.star, in->msr.lstar, in->msr.cstar, in->msr.fmask);
 	if (vmx.has_tsc_aux && in->msr.tsc_aux != this_cpu_read(vmx_tsc_aux))
 		native_wrmsrl(MSR_TSC_AUX, in->msr.tsc_aux);
 	if (in->cr4 & X86_CR4_OSXSAVE && in->xcr0 != vmx.xcr0)
-		asm volatile("xsetbv" : : "c"(0), "a"((u32)in->xcr0), "d"((u32)(in->xcr0 >> 32)));
+		xcr0_write(in->xcr0);
 }
 
-static void host_msrs(const struct umbra_run *in)
+static void host_msrs(const struct vcpu *vcpu)
 {
+	const struct umbra_run *in = &vcpu->in;
+
 	if (in->cr4 & X86_CR4_OSXSAVE && in->xcr0 != vmx.xcr0)
-		asm volatile("xsetbv" : : "c"(0), "a"((u32)vmx.xcr0), "d"((u32)(vmx.xcr0 >> 32)));
+		xcr0_write(vmx.xcr0);
 	if (vmx.has_tsc_aux && in->msr.tsc_aux != this_cpu_read(vmx_tsc_aux))
 		native_wrmsrl(MSR_TSC_AUX, this_cpu_read(vmx_tsc_aux));
-#define RESTORE(msr, guest, host)          \
-	if ((guest) != (host))             \
-		native_wrmsrl(msr, host);
-	SYSCALL_MSRS(RESTORE)
-#undef RESTORE
+	if (vcpu->hw->own_msrs)
+		syscall_msrs_write(vmx.star, vmx.lstar, vmx.cstar, vmx.fmask);
 }
 
 /* DR0-DR3 are the guest's only while one of its breakpoints is on; the exit itself clears DR7. (SDM 3C 28.5.1) */
@@ -503,6 +483,7 @@ static enum run_result exit_decode(struct vcpu *vcpu, u32 reason)
 			exit->insn_len = vmread(VM_EXIT_INSTRUCTION_LEN);
 		return RUN_EXIT;
 	}
+	memset(exit->pad, 0, sizeof(exit->pad));
 	switch (reason) {
 	case EXIT_REASON_EPT_VIOLATION:
 		return exit_ept(vcpu);
@@ -541,18 +522,9 @@ static enum run_result exit_decode(struct vcpu *vcpu, u32 reason)
 	return RUN_EXIT;
 }
 
-static u32 intr_shadow(void)
+static void host_mend(const struct hw_vcpu *hw, unsigned long debugctl)
 {
-	u32 state = vmread(GUEST_INTERRUPTIBILITY_INFO);
-
-	return (state & GUEST_INTR_STATE_STI ? UMBRA_SHADOW_STI : 0) |
-	       (state & GUEST_INTR_STATE_MOV_SS ? UMBRA_SHADOW_MOV_SS : 0) |
-	       (state & GUEST_INTR_STATE_NMI ? UMBRA_SHADOW_NMI : 0);
-}
-
-static void host_mend(unsigned long debugctl)
-{
-	struct desc_ptr gdt = { GDT_SIZE - 1, (unsigned long)get_cpu_gdt_ro(smp_processor_id()) };
+	struct desc_ptr gdt = { GDT_SIZE - 1, hw->host_gdt };
 
 	/* The exit leaves limits of 64 KiB and 103 bytes. (SDM 3C 28.5.2) */
 	native_load_gdt(&gdt);
@@ -572,9 +544,15 @@ enum run_result vmx_vcpu_enter(struct vcpu *vcpu, bool flush)
 	int failed;
 
 	host_state_update(hw);
-	if (vcpu->dirty)
+	if (likely(vcpu->dirty == UMBRA_STATE_RIP)) {
+		vcpu->dirty = 0;
+		vmwrite(GUEST_RIP, in->rip);
+		vmwrite(GUEST_RFLAGS, in->rflags);
+	} else if (vcpu->dirty) {
 		vmx_store_dirty(vcpu);
-	controls_update(vcpu);
+	}
+	if (unlikely(vcpu->new_controls))
+		vmx_write_controls(vcpu);
 	timer_update(vcpu);
 	rsp = READ_ONCE(run->gpr[UMBRA_RSP]);
 	if (rsp != hw->rsp)
@@ -595,13 +573,13 @@ enum run_result vmx_vcpu_enter(struct vcpu *vcpu, bool flush)
 		guest_breakpoints(in);
 	if (unlikely(vmx.flush_l1d))
 		native_wrmsrl(MSR_IA32_FLUSH_CMD, L1D_FLUSH);
-	guest_msrs(in);
+	guest_msrs(vcpu);
 
 	failed = vmx_enter_guest(vcpu, run->gpr,
 				 (hw->launched ? VMX_LAUNCHED : 0) | (vmx.verw ? VMX_VERW : 0));
 
-	host_msrs(in);
-	host_mend(debugctl);
+	host_msrs(vcpu);
+	host_mend(hw, debugctl);
 	if (unlikely(failed))
 		return exit_failed(&vcpu->exit, vmread(VM_INSTRUCTION_ERROR), 0, UMBRA_BAD_CONTROLS);
 	hw->launched = true;
@@ -612,6 +590,6 @@ enum run_result vmx_vcpu_enter(struct vcpu *vcpu, bool flush)
 	run->gpr[UMBRA_RSP] = hw->rsp;
 	run->rip = vmread(GUEST_RIP);
 	run->rflags = vmread(GUEST_RFLAGS);
-	run->intr_shadow = intr_shadow();
+	run->intr_shadow = vmread(GUEST_INTERRUPTIBILITY_INFO) & INTR_SHADOW_BITS;
 	return result;
 }
