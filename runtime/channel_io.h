@@ -22,8 +22,8 @@ int channel_send(int fd, const struct channel_msg *msg, const void *payload, siz
  * 1: *msg, payload and fds (*nfds of them, the caller's to close) hold a whole message: version right,
  *    msg->size equal to the bytes that came, kind in range.
  * 0: the other side has closed.
- * -EBADMSG: a malformed packet (*msg: its header as far as it came, zero behind); its descriptors are closed. The channel
- *    itself still works.
+ * -EBADMSG: a malformed packet (*msg: its header as far as it came, zero behind); its descriptors are closed.
+ *    The channel itself still works.
  * other -errno: the socket failed.
  */
 int channel_receive(int fd, struct channel_msg *msg, void *payload, int *fds, int *nfds);

@@ -141,7 +141,8 @@ static void check_firmware_lock(struct doctor *d)
 		if (fd >= 0)
 			close(fd);
 		if (!has(d->flags, "vmx"))
-			say(d, WARN, "firmware", "cannot read MSR 0x3a (%s): run as root after `modprobe msr` to see whether the firmware locks VMX off",
+			say(d, WARN, "firmware",
+			    "cannot read MSR 0x3a (%s): run as root after `modprobe msr` to see whether the firmware locks VMX off",
 			    fd < 0 ? strerror(errno) : "no such register");
 		return;
 	}
@@ -149,7 +150,8 @@ static void check_firmware_lock(struct doctor *d)
 	if ((value & FEATURE_CONTROL_LOCKED) && !(value & FEATURE_CONTROL_VMX))
 		say(d, FAIL, "firmware", "VMX is locked off: switch virtualization (VT-x) on in the firmware set-up");
 	else
-		say(d, OK, "firmware", "VMX is %s", value & FEATURE_CONTROL_LOCKED ? "allowed and locked on" : "not locked");
+		say(d, OK, "firmware", "VMX is %s",
+		    value & FEATURE_CONTROL_LOCKED ? "allowed and locked on" : "not locked");
 }
 
 static void check_vmx(struct doctor *d)
@@ -158,9 +160,9 @@ static void check_vmx(struct doctor *d)
 	bool all = true;
 
 	if (!has(d->flags, "vmx")) {
-		say(d, FAIL, "VMX", "not there: %s", has(d->flags, "hypervisor") ?
-			    "this is a virtual machine; its host must offer nested virtualization" :
-			    "the CPU lacks it, or the firmware switches it off");
+		say(d, FAIL, "VMX", "not there: %s",
+		    has(d->flags, "hypervisor") ? "this is a virtual machine; its host must offer nested virtualization"
+						: "the CPU lacks it, or the firmware switches it off");
 		return;
 	}
 	/* Kernels before 5.11 have no such line. The module checks again when it is loaded. */
@@ -171,8 +173,9 @@ static void check_vmx(struct doctor *d)
 		}
 	}
 	if (all)
-		say(d, OK, "VMX", d->vmx_flags[0] ? "with EPT and unrestricted guest" :
-			"there; this kernel does not list its parts, the module will check them");
+		say(d, OK, "VMX",
+		    d->vmx_flags[0] ? "with EPT and unrestricted guest"
+				    : "there; this kernel does not list its parts, the module will check them");
 }
 
 static void check_cpu(struct doctor *d)
@@ -225,19 +228,22 @@ static void check_others(struct doctor *d)
 				continue;
 			found = true;
 			if (users > 0)
-				say(d, FAIL, "other hypervisors", "%s is in use (%ld users): stop its guests", name, users);
+				say(d, FAIL, "other hypervisors", "%s is in use (%ld users): stop its guests", name,
+				    users);
 			else if (at_load[0] == 'Y' && !strncmp(name, "kvm_", 4))
-				say(d, FAIL, "other hypervisors", "%s keeps the hardware from load on: `rmmod %s`, or kvm.enable_virt_at_load=0",
+				say(d, FAIL, "other hypervisors",
+				    "%s keeps the hardware from load on: `rmmod %s`, or kvm.enable_virt_at_load=0",
 				    name, name);
 			else
-				say(d, WARN, "other hypervisors", "%s is loaded, not in use: only one of the two can run guests at a time",
-				    name);
+				say(d, WARN, "other hypervisors",
+				    "%s is loaded, not in use: only one of the two can run guests at a time", name);
 		}
 	}
 	if (f)
 		fclose(f);
 	if (!found && (exists(d, "/sys/module/kvm_intel") || exists(d, "/sys/module/kvm_amd")))
-		say(d, WARN, "other hypervisors", "KVM is built into the kernel: only one of the two can run guests at a time");
+		say(d, WARN, "other hypervisors",
+		    "KVM is built into the kernel: only one of the two can run guests at a time");
 	else if (!found)
 		say(d, OK, "other hypervisors", "none loaded");
 }
@@ -286,7 +292,8 @@ static void check_signatures(struct doctor *d)
 	else if (read_number(d, "/proc/sys/kernel/modules_disabled", 0))
 		say(d, FAIL, "module loading", "switched off until the next boot (kernel.modules_disabled)");
 	else if (strstr(lockdown, "[integrity]") || strstr(lockdown, "[confidentiality]") || enforce[0] == 'Y')
-		say(d, WARN, "module loading", "only signed modules%s: sign umbra.ko and enrol the key (mokutil --import)",
+		say(d, WARN, "module loading",
+		    "only signed modules%s: sign umbra.ko and enrol the key (mokutil --import)",
 		    secure_boot(d) ? " (secure boot)" : "");
 	else
 		say(d, OK, "module loading", "allowed, no signature needed");
@@ -298,9 +305,11 @@ static void check_module(struct doctor *d)
 	if (d->module_loaded)
 		say(d, OK, "module umbra", "loaded");
 	else if (module_installed(d))
-		say(d, FAIL, "module umbra", "installed but not loaded: `modprobe umbra`, then see dmesg if it refuses");
+		say(d, FAIL, "module umbra",
+		    "installed but not loaded: `modprobe umbra`, then see dmesg if it refuses");
 	else
-		say(d, FAIL, "module umbra", "not installed for this kernel: build it for its headers (UMBRA_KDIR), `cmake --install`, `depmod`");
+		say(d, FAIL, "module umbra",
+		    "not installed for this kernel: build it for its headers (UMBRA_KDIR), `cmake --install`, `depmod`");
 	check_signatures(d);
 }
 
@@ -319,7 +328,8 @@ static void check_device(struct doctor *d)
 	}
 	if (access(path, R_OK | W_OK)) {
 		group = getgrgid(st.st_gid);
-		say(d, FAIL, d->device, "no permission (mode %03o, group %s): add the user to that group, or install the udev rule",
+		say(d, FAIL, d->device,
+		    "no permission (mode %03o, group %s): add the user to that group, or install the udev rule",
 		    st.st_mode & 0777, group ? group->gr_name : "unknown");
 		return;
 	}
@@ -344,14 +354,17 @@ static void check_limits(struct doctor *d)
 
 	if (!getrlimit(RLIMIT_NOFILE, &limit)) {
 		if (limit.rlim_max < 256)
-			say(d, FAIL, "open files", "at most %llu: too few for a shadow (ulimit -Hn 4096)", (unsigned long long)limit.rlim_max);
+			say(d, FAIL, "open files", "at most %llu: too few for a shadow (ulimit -Hn 4096)",
+			    (unsigned long long)limit.rlim_max);
 		else if (limit.rlim_max < 4096)
-			say(d, WARN, "open files", "at most %llu: large guests want 4096 (ulimit -Hn)", (unsigned long long)limit.rlim_max);
+			say(d, WARN, "open files", "at most %llu: large guests want 4096 (ulimit -Hn)",
+			    (unsigned long long)limit.rlim_max);
 		else
 			say(d, OK, "open files", "at most %llu", (unsigned long long)limit.rlim_max);
 	}
 	if (!getrlimit(RLIMIT_AS, &limit) && limit.rlim_cur != RLIM_INFINITY)
-		say(d, WARN, "address space", "limited to %llu MiB: guest memory counts twice, in the VMM and in its shadow (ulimit -v)",
+		say(d, WARN, "address space",
+		    "limited to %llu MiB: guest memory counts twice, in the VMM and in its shadow (ulimit -v)",
 		    (unsigned long long)limit.rlim_cur >> 20);
 }
 
@@ -360,7 +373,8 @@ static void check_sandbox(struct doctor *d)
 	char actions[256];
 
 	if (!read_text(d, "/proc/sys/kernel/seccomp/actions_avail", actions, sizeof(actions)))
-		say(d, FAIL, "seccomp", "the kernel has no seccomp filters (CONFIG_SECCOMP_FILTER): a shadow will not start");
+		say(d, FAIL, "seccomp",
+		    "the kernel has no seccomp filters (CONFIG_SECCOMP_FILTER): a shadow will not start");
 	else if (!strstr(actions, "trap") || !strstr(actions, "kill_process"))
 		say(d, FAIL, "seccomp", "the kernel's seccomp is too old: a shadow will not start");
 	else
@@ -369,11 +383,14 @@ static void check_sandbox(struct doctor *d)
 	if (!exists(d, "/proc/self/ns/user"))
 		say(d, WARN, "user namespaces", "not in this kernel: shadows run with seccomp alone");
 	else if (!read_number(d, "/proc/sys/user/max_user_namespaces", 1))
-		say(d, WARN, "user namespaces", "switched off: shadows run with seccomp alone (sysctl user.max_user_namespaces=10000)");
+		say(d, WARN, "user namespaces",
+		    "switched off: shadows run with seccomp alone (sysctl user.max_user_namespaces=10000)");
 	else if (!read_number(d, "/proc/sys/kernel/unprivileged_userns_clone", 1))
-		say(d, WARN, "user namespaces", "root only: users' shadows run with seccomp alone (sysctl kernel.unprivileged_userns_clone=1)");
+		say(d, WARN, "user namespaces",
+		    "root only: users' shadows run with seccomp alone (sysctl kernel.unprivileged_userns_clone=1)");
 	else if (read_number(d, "/proc/sys/kernel/apparmor_restrict_unprivileged_userns", 0))
-		say(d, WARN, "user namespaces", "restricted by AppArmor: give umbra-shadow a profile with the `userns` rule");
+		say(d, WARN, "user namespaces",
+		    "restricted by AppArmor: give umbra-shadow a profile with the `userns` rule");
 	else
 		say(d, OK, "user namespaces", "allowed");
 }
@@ -385,11 +402,14 @@ static void check_huge_pages(struct doctor *d)
 
 	/* Guest memory is a memfd, so it is the shared-memory setting that counts. */
 	if (!read_text(d, "/sys/kernel/mm/transparent_hugepage/shmem_enabled", text, sizeof(text)))
-		say(d, WARN, "huge pages", "no transparent huge pages for shared memory in this kernel: guests run on 4 KiB pages");
-	else if (strstr(text, "[always]") || strstr(text, "[within_size]") || strstr(text, "[advise]") || strstr(text, "[force]"))
+		say(d, WARN, "huge pages",
+		    "no transparent huge pages for shared memory in this kernel: guests run on 4 KiB pages");
+	else if (strstr(text, "[always]") || strstr(text, "[within_size]") || strstr(text, "[advise]") ||
+		 strstr(text, "[force]"))
 		say(d, OK, "huge pages", "transparent ones for shared memory: %s; reserved: %ld", text, pages);
 	else
-		say(d, WARN, "huge pages", "guests run on 4 KiB pages; for speed: echo advise > /sys/kernel/mm/transparent_hugepage/shmem_enabled");
+		say(d, WARN, "huge pages",
+		    "guests run on 4 KiB pages; for speed: echo advise > /sys/kernel/mm/transparent_hugepage/shmem_enabled");
 }
 
 int doctor_run(const char *root, const char *device, FILE *out)

@@ -36,8 +36,9 @@ int start_open_device(const char *path, struct umbra_info *info, char *text, siz
 	if (ioctl(fd, UMBRA_INFO, info)) {
 		snprintf(text, size, "%s: is not Umbra's device, or another version's (%s)", path, strerror(errno));
 	} else if (info->abi_version != UMBRA_ABI_VERSION) {
-		snprintf(text, size, "%s: the module speaks ABI version %u, this program %u: install both from one source",
-			 path, info->abi_version, UMBRA_ABI_VERSION);
+		snprintf(text, size,
+			 "%s: the module speaks ABI version %u, this program %u: install both from one source", path,
+			 info->abi_version, UMBRA_ABI_VERSION);
 	} else {
 		return fd;
 	}

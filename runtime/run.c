@@ -80,7 +80,9 @@ static bool check_elf(int fd, const char *path, char *text, size_t size)
 			interp[len] = 0;
 	}
 	if (!interp[0]) {
-		snprintf(text, size, "%s is statically linked: no library can be preloaded. Use a dynamically linked build of it", path);
+		snprintf(text, size,
+			 "%s is statically linked: no library can be preloaded. Use a dynamically linked build of it",
+			 path);
 		return false;
 	}
 	if (strstr(interp, "musl")) {
@@ -99,10 +101,15 @@ bool run_can_preload(const char *path, char *text, size_t size)
 	if (fd < 0)
 		return true; /* executable but not readable: nothing to be said about it */
 	if (!fstat(fd, &st) && (st.st_mode & (S_ISUID | S_ISGID)) && S_ISREG(st.st_mode)) {
-		snprintf(text, size, "%s is setuid or setgid: the dynamic linker ignores preloads. Run a copy without these bits", path);
+		snprintf(text, size,
+			 "%s is setuid or setgid: the dynamic linker ignores preloads. Run a copy without these bits",
+			 path);
 		ok = false;
 	} else if (geteuid() && fgetxattr(fd, "security.capability", NULL, 0) > 0) {
-		snprintf(text, size, "%s has file capabilities: the dynamic linker ignores preloads. Run a copy without them (setcap -r)", path);
+		snprintf(
+			text, size,
+			"%s has file capabilities: the dynamic linker ignores preloads. Run a copy without them (setcap -r)",
+			path);
 		ok = false;
 	} else {
 		ok = check_elf(fd, path, text, size);
@@ -119,7 +126,8 @@ static int find_program(const char *name, char *path, size_t size)
 
 	if (strchr(name, '/'))
 		return snprintf(path, size, "%s", name) >= (int)size ? ENAMETOOLONG : access(path, X_OK) ? errno : 0;
-	for (dirs = dirs && *dirs ? dirs : "/usr/bin:/bin"; dirs; dirs = strchr(dirs, ':') ? strchr(dirs, ':') + 1 : NULL) {
+	for (dirs = dirs && *dirs ? dirs : "/usr/bin:/bin"; dirs;
+	     dirs = strchr(dirs, ':') ? strchr(dirs, ':') + 1 : NULL) {
 		int len = strcspn(dirs, ":");
 		struct stat st;
 

@@ -31,7 +31,7 @@
 #endif
 
 #define MAX_FDS 4096
-#define MAX_TASKS 80		/* 64 vCPU threads, control, event, waiter, some more */
+#define MAX_TASKS 80		 /* 64 vCPU threads, control, event, waiter, some more */
 #define STDERR_GROWTH (64 << 10) /* bytes a log file behind stderr may still grow */
 
 static const struct policy *const policies[SANDBOX_ROLES] = {
@@ -220,7 +220,8 @@ static void warm_up_threads(void)
 
 static void load_filter(enum sandbox_role role)
 {
-	struct sock_fprog program = { .len = policies[role]->count, .filter = (struct sock_filter *)policies[role]->filter };
+	struct sock_fprog program = { .len = policies[role]->count,
+				      .filter = (struct sock_filter *)policies[role]->filter };
 
 	thread_policy = policies[role];
 	if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program))

@@ -32,7 +32,8 @@ static int doctor_main(int argc)
 	}
 	failed = doctor_run("", "/dev/umbra", stdout);
 	if (failed)
-		printf("\n%d of these lines %s in the way of running a guest.\n", failed, failed == 1 ? "stands" : "stand");
+		printf("\n%d of these lines %s in the way of running a guest.\n", failed,
+		       failed == 1 ? "stands" : "stand");
 	else
 		printf("\nThis machine can run guests on Umbra.\n");
 	return failed ? 1 : 0;

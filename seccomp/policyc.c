@@ -53,11 +53,14 @@ struct place {
 	int line;
 };
 
-#define THREAD_FLAGS                                                                                                   \
-	(CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SYSVSEM | CLONE_SIGHAND | CLONE_THREAD | CLONE_SETTLS |             \
+#define THREAD_FLAGS                                                                                       \
+	(CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SYSVSEM | CLONE_SIGHAND | CLONE_THREAD | CLONE_SETTLS | \
 	 CLONE_PARENT_SETTID | CLONE_CHILD_CLEARTID)
 
-#define CONSTANT(name) { #name, name }
+#define CONSTANT(name)      \
+	{                   \
+#name, name \
+	}
 static const struct {
 	const char *name;
 	uint64_t value;
@@ -148,7 +151,7 @@ static enum scmp_compare parse_operator(const struct place *place, const char *w
 		const char *text;
 		enum scmp_compare op;
 	} operators[] = {
-		{ "==", SCMP_CMP_EQ }, { "!=", SCMP_CMP_NE }, { "<", SCMP_CMP_LT },	{ "<=", SCMP_CMP_LE },
+		{ "==", SCMP_CMP_EQ }, { "!=", SCMP_CMP_NE }, { "<", SCMP_CMP_LT },	   { "<=", SCMP_CMP_LE },
 		{ ">", SCMP_CMP_GT },  { ">=", SCMP_CMP_GE }, { "&", SCMP_CMP_MASKED_EQ },
 	};
 
@@ -416,8 +419,9 @@ static void write_names(FILE *out)
 	fprintf(out, "\t;\nstatic const unsigned short name_offsets[] = {");
 	for (unsigned int nr = 0; nr < count; nr++)
 		fprintf(out, "%s%u,", nr % 16 ? " " : "\n\t", offsets[nr]);
-	fprintf(out, "\n};\n\nconst char *policy_syscall_name(unsigned int nr)\n{\n"
-		     "\treturn nr < %u && name_offsets[nr] ? names + name_offsets[nr] : \"unknown\";\n}\n",
+	fprintf(out,
+		"\n};\n\nconst char *policy_syscall_name(unsigned int nr)\n{\n"
+		"\treturn nr < %u && name_offsets[nr] ? names + name_offsets[nr] : \"unknown\";\n}\n",
 		count);
 }
 

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "channel_io.h"
@@ -57,6 +58,10 @@ static int wait_for_end(int fd)
 /* What a shadow does all day with libc, so that a policy that forgets something is seen. */
 static int use_libc(void)
 {
+	struct stat st;
+
+	if (fstat(3, &st) || !S_ISSOCK(st.st_mode))
+		return 42;
 	for (size_t size = 16; size < (64 << 20); size *= 3) {
 		char *p = malloc(size);
 

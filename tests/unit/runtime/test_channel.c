@@ -73,7 +73,7 @@ static void send_raw(const void *head, size_t head_size, size_t size, int count)
 
 static struct channel_msg good_head(unsigned int size)
 {
-	return (struct channel_msg){ .version = CHANNEL_VERSION, .kind = CHANNEL_VM, .nr = 7, .arg = 8, .size = size };
+	return (struct channel_msg) { .version = CHANNEL_VERSION, .kind = CHANNEL_VM, .nr = 7, .arg = 8, .size = size };
 }
 
 static int receive(void)
@@ -133,7 +133,7 @@ START_TEST(descriptors_travel)
 	ck_assert_int_eq(nfds, CHANNEL_FDS_MAX);
 	for (int i = 0; i < nfds; i++) {
 		ck_assert_int_eq(fcntl(fds[i], F_GETFD), FD_CLOEXEC);
-		ck_assert_int_eq(write(fds[i], "abcd" + i, 1), 1);
+		ck_assert_int_eq(write(fds[i], &"abcd"[i], 1), 1);
 		ck_assert_int_eq(read(pipes[0], &byte, 1), 1);
 		ck_assert_int_eq(byte, "abcd"[i]);
 		close(fds[i]);

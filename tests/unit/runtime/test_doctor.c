@@ -49,7 +49,8 @@ static void put_cpu(const char *vendor, const char *flags, const char *vmx_flags
 {
 	char text[2048];
 
-	snprintf(text, sizeof(text), "processor\t: 0\nvendor_id\t: %s\nmodel name\t: A CPU\nflags\t\t: %s\n%s%s%sbugs\t\t:\n\n"
+	snprintf(text, sizeof(text),
+		 "processor\t: 0\nvendor_id\t: %s\nmodel name\t: A CPU\nflags\t\t: %s\n%s%s%sbugs\t\t:\n\n"
 		 "processor\t: 1\nvendor_id\t: Other\nflags\t\t: fred\n\n",
 		 vendor, flags, vmx_flags ? "vmx flags\t: " : "", vmx_flags ? vmx_flags : "", vmx_flags ? "\n" : "");
 	put("/proc/cpuinfo", text);
@@ -64,7 +65,7 @@ static void setup(void)
 	strcpy(root, "/tmp/umbra-doctor-XXXXXX");
 	ck_assert_ptr_nonnull(mkdtemp(root));
 	put_cpu("GenuineIntel", FLAGS, VMX_FLAGS);
-	put_bytes("/dev/cpu/0/msr", (char[0x42]){ [0x3a] = 5 }, 0x42);
+	put_bytes("/dev/cpu/0/msr", (char[0x42]) { [0x3a] = 5 }, 0x42);
 	put("/proc/modules", "ext4 1 2 - Live 0x0\n");
 	put("/proc/sys/kernel/osrelease", "6.1.0-test\n");
 	put("/proc/sys/kernel/modules_disabled", "0\n");
@@ -158,10 +159,10 @@ END_TEST
 
 START_TEST(firmware_lock)
 {
-	put_bytes("/dev/cpu/0/msr", (char[0x42]){ [0x3a] = 1 }, 0x42);
+	put_bytes("/dev/cpu/0/msr", (char[0x42]) { [0x3a] = 1 }, 0x42);
 	examine();
 	expect("FAIL", "firmware", "locked off");
-	put_bytes("/dev/cpu/0/msr", (char[0x42]){ 0 }, 0x42);
+	put_bytes("/dev/cpu/0/msr", (char[0x42]) { 0 }, 0x42);
 	examine();
 	expect("OK  ", "firmware", "not locked");
 	drop("/dev/cpu/0/msr");

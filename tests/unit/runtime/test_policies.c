@@ -47,7 +47,7 @@ __attribute__((no_sanitize("address", "undefined"), noinline)) static long raw(l
 /* Not _Noreturn: before the call of such a function ASan makes a system call of its own, which no policy allows. */
 static void raw_exit(int status)
 {
-	raw(SYS_exit_group, (long[6]){ status });
+	raw(SYS_exit_group, (long[6]) { status });
 }
 
 /* Loads what a thread of this role has: the control thread's filter, then its own. */
@@ -125,12 +125,15 @@ static void expect_passes(const struct call *call)
 
 /* ---- what passes ---- */
 
-#define EVERY_THREAD(role)                                                                                             \
-	{ role, SYS_sched_yield, { 0 }, 0 }, { role, SYS_write, { -1 }, -EBADF },                                      \
-	{ role, SYS_futex, { 0, FUTEX_WAKE, 1 }, ANY }, { role, SYS_clock_gettime, { 0 }, ANY },                       \
-	{ role, SYS_munmap, { 1, 1 }, -EINVAL }, { role, SYS_madvise, { 1, 1, -1 }, -EINVAL },                         \
-	{ role, SYS_rt_sigprocmask, { -1, 0, 0, 8 }, ANY }, { role, SYS_restart_syscall, { 0 }, ANY },                 \
-	{ role, SYS_exit_group, { PASSES }, ANY }, { role, SYS_exit, { PASSES }, ANY }
+#define EVERY_THREAD(role)                                                                                     \
+	{ role, SYS_sched_yield, { 0 }, 0 }, { role, SYS_write, { -1 }, -EBADF },                              \
+		{ role, SYS_futex, { 0, FUTEX_WAKE, 1 }, ANY }, { role, SYS_clock_gettime, { 0 }, ANY },       \
+		{ role, SYS_munmap, { 1, 1 }, -EINVAL }, { role, SYS_madvise, { 1, 1, -1 }, -EINVAL },         \
+		{ role, SYS_rt_sigprocmask, { -1, 0, 0, 8 }, ANY }, { role, SYS_restart_syscall, { 0 }, ANY }, \
+		{ role, SYS_exit_group, { PASSES }, ANY },                                                     \
+	{                                                                                                      \
+		role, SYS_exit, { PASSES }, ANY                                                                \
+	}
 
 static const struct call passing[] = {
 	EVERY_THREAD(SANDBOX_CONTROL),
@@ -318,7 +321,10 @@ START_TEST(i386_entry)
 		long ret = 4 /* write */;
 
 		enter(SANDBOX_VCPU, STDERR_FILENO);
-		__asm__ volatile("int $0x80" : "+a"(ret) : "b"(-1), "c"(0), "d"(0) : "memory", "r8", "r9", "r10", "r11");
+		__asm__ volatile("int $0x80"
+				 : "+a"(ret)
+				 : "b"(-1), "c"(0), "d"(0)
+				 : "memory", "r8", "r9", "r10", "r11");
 		raw_exit(PASSES);
 	}
 	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
@@ -338,8 +344,8 @@ START_TEST(blocked_sigsys)
 		unsigned long all = ~0UL;
 
 		enter(SANDBOX_VCPU, STDERR_FILENO);
-		raw(SYS_rt_sigprocmask, (long[6]){ SIG_BLOCK, (long)&all, 0, 8 });
-		raw(SYS_getppid, (long[6]){ 0 });
+		raw(SYS_rt_sigprocmask, (long[6]) { SIG_BLOCK, (long)&all, 0, 8 });
+		raw(SYS_getppid, (long[6]) { 0 });
 		raw_exit(PASSES);
 	}
 	ck_assert_int_eq(waitpid(pid, &status, 0), pid);

@@ -157,7 +157,8 @@ END_TEST
 
 START_TEST(within)
 {
-	write_policy("outer.policy", "write # last words\nioctl arg1 == 1 # only this one\nclone3 return ENOSYS # the old way does\n");
+	write_policy("outer.policy",
+		     "write # last words\nioctl arg1 == 1 # only this one\nclone3 return ENOSYS # the old way does\n");
 	ck_assert_int_eq(compile("within outer.policy\nwrite # last words\nioctl arg1 == 1 # only this one\n"), 0);
 	ck_assert_int_eq(compile("within outer.policy\nwrite arg0 == 2 # stderr only\n"), 0);
 	ck_assert_int_eq(compile("within outer.policy\nwrite # last words\nread # not in there\n"), 1);

@@ -46,7 +46,9 @@ struct elf {
 
 static struct elf make_elf(const char *interp)
 {
-	struct elf elf = { .head = { .e_type = ET_DYN, .e_machine = EM_X86_64, .e_phentsize = sizeof(Elf64_Phdr), .e_phnum = 2 } };
+	struct elf elf = {
+		.head = { .e_type = ET_DYN, .e_machine = EM_X86_64, .e_phentsize = sizeof(Elf64_Phdr), .e_phnum = 2 }
+	};
 
 	memcpy(elf.head.e_ident, ELFMAG, SELFMAG);
 	elf.head.e_ident[EI_CLASS] = ELFCLASS64;
@@ -144,9 +146,10 @@ static int run(char **argv)
 START_TEST(environment)
 {
 	char library[128], shadow[128];
-	static const char script[] = "#!/bin/sh -p\n[ \"$1\" = a ] && [ \"$2\" = \"b c\" ] && [ \"$#\" = 2 ] && "
-				     "[ \"$UMBRA_SHADOW\" = \"$EXPECT_SHADOW\" ] && [ \"$UMBRA_REQUIRE_NAMESPACES\" = 1 ] && "
-				     "[ \"$LD_PRELOAD\" = \"$EXPECT_PRELOAD\" ] && exit 33\nexit 1\n";
+	static const char script[] =
+		"#!/bin/sh -p\n[ \"$1\" = a ] && [ \"$2\" = \"b c\" ] && [ \"$#\" = 2 ] && "
+		"[ \"$UMBRA_SHADOW\" = \"$EXPECT_SHADOW\" ] && [ \"$UMBRA_REQUIRE_NAMESPACES\" = 1 ] && "
+		"[ \"$LD_PRELOAD\" = \"$EXPECT_PRELOAD\" ] && exit 33\nexit 1\n";
 
 	/* Files that exist; the dynamic linker only complains about a preload that is no library. */
 	snprintf(library, sizeof(library), "%s/lib.so", dir);
@@ -157,10 +160,14 @@ START_TEST(environment)
 	unsetenv("LD_PRELOAD");
 	setenv("EXPECT_PRELOAD", library, 1);
 	setenv("EXPECT_SHADOW", shadow, 1);
-	ck_assert_int_eq(run((char *[]){ "run", "--library", library, "--shadow", shadow, "--require-namespaces", "--", path, "a", "b c", NULL }), 33);
+	ck_assert_int_eq(run((char *[]) { "run", "--library", library, "--shadow", shadow, "--require-namespaces", "--",
+					  path, "a", "b c", NULL }),
+			 33);
 	/* Found through PATH, options of the VMM are not ours. */
 	setenv("PATH", dir, 1);
-	ck_assert_int_eq(run((char *[]){ "run", "--library", library, "--shadow", shadow, "--require-namespaces", "vmm", "a", "b c", NULL }), 33);
+	ck_assert_int_eq(run((char *[]) { "run", "--library", library, "--shadow", shadow, "--require-namespaces",
+					  "vmm", "a", "b c", NULL }),
+			 33);
 }
 END_TEST
 
@@ -169,17 +176,19 @@ START_TEST(errors)
 	char *library = "/proc/self/exe";
 	struct elf elf = make_elf(NULL);
 
-	ck_assert_int_eq(run((char *[]){ "run", NULL }), RUN_EXIT_USAGE);
-	ck_assert_int_eq(run((char *[]){ "run", "--nonsense", "x", NULL }), RUN_EXIT_USAGE);
-	ck_assert_int_eq(run((char *[]){ "run", "--library", "/nowhere", "/bin/true", NULL }), RUN_EXIT_CANNOT);
-	ck_assert_int_eq(run((char *[]){ "run", "--library", library, "--shadow", "/nowhere", "/bin/true", NULL }), RUN_EXIT_CANNOT);
-	ck_assert_int_eq(run((char *[]){ "run", "--library", library, "no-such-program-here", NULL }), RUN_EXIT_NOT_FOUND);
-	ck_assert_int_eq(run((char *[]){ "run", "--library", library, "/nowhere/vmm", NULL }), RUN_EXIT_NOT_FOUND);
+	ck_assert_int_eq(run((char *[]) { "run", NULL }), RUN_EXIT_USAGE);
+	ck_assert_int_eq(run((char *[]) { "run", "--nonsense", "x", NULL }), RUN_EXIT_USAGE);
+	ck_assert_int_eq(run((char *[]) { "run", "--library", "/nowhere", "/bin/true", NULL }), RUN_EXIT_CANNOT);
+	ck_assert_int_eq(run((char *[]) { "run", "--library", library, "--shadow", "/nowhere", "/bin/true", NULL }),
+			 RUN_EXIT_CANNOT);
+	ck_assert_int_eq(run((char *[]) { "run", "--library", library, "no-such-program-here", NULL }),
+			 RUN_EXIT_NOT_FOUND);
+	ck_assert_int_eq(run((char *[]) { "run", "--library", library, "/nowhere/vmm", NULL }), RUN_EXIT_NOT_FOUND);
 	put(&elf, sizeof(elf), 0755);
-	ck_assert_int_eq(run((char *[]){ "run", "--library", library, path, NULL }), RUN_EXIT_CANNOT);
+	ck_assert_int_eq(run((char *[]) { "run", "--library", library, path, NULL }), RUN_EXIT_CANNOT);
 	put("", 0, 0644);
 	if (geteuid())
-		ck_assert_int_eq(run((char *[]){ "run", "--library", library, path, NULL }), RUN_EXIT_CANNOT);
+		ck_assert_int_eq(run((char *[]) { "run", "--library", library, path, NULL }), RUN_EXIT_CANNOT);
 }
 END_TEST
 

@@ -181,7 +181,8 @@ static void expect_limit(pid_t pid, const char *name, unsigned long long at_most
 
 		if (strncmp(line, name, strlen(name)))
 			continue;
-		ck_assert_msg(sscanf(line + strlen(name), "%llu %llu", &soft, &hard) == 2, "%s", line); /* not "unlimited" */
+		ck_assert_msg(sscanf(line + strlen(name), "%llu %llu", &soft, &hard) == 2, "%s",
+			      line); /* not "unlimited" */
 		ck_assert_msg(hard <= at_most && soft == hard, "%s", line);
 		found = true;
 	}
@@ -226,7 +227,8 @@ START_TEST(namespaces)
 	ck_assert_uint_eq(hello.namespaces, ALL_NAMESPACES);
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
 		expect_other_namespace(hello.pid, names[i], true);
-		expect_other_namespace(waiter, names[i], strcmp(names[i], "pid")); /* the waiter stays outside of that one */
+		expect_other_namespace(waiter, names[i],
+				       strcmp(names[i], "pid")); /* the waiter stays outside of that one */
 	}
 }
 END_TEST
@@ -291,8 +293,9 @@ START_TEST(descriptors)
 		len = readlinkat(dirfd(dir), entry->d_name, link, sizeof(link) - 1);
 		ck_assert_int_gt(len, 0);
 		link[len] = 0;
-		ck_assert_msg(!strcmp(entry->d_name, "3") ? !strncmp(link, "socket:", 7) :
-			      entry->d_name[0] <= '2' && !entry->d_name[1] && !strcmp(link, "/dev/null"),
+		ck_assert_msg(!strcmp(entry->d_name, "3")
+				      ? !strncmp(link, "socket:", 7)
+				      : entry->d_name[0] <= '2' && !entry->d_name[1] && !strcmp(link, "/dev/null"),
 			      "descriptor %s is %s", entry->d_name, link);
 		count++;
 	}
@@ -413,7 +416,8 @@ static const struct ending endings[] = {
 	{ "thread-escapes", SANDBOX_EXIT_VIOLATION, "forbidden system call openat (257) in the event thread" },
 	{ "open", SANDBOX_EXIT_VIOLATION, "forbidden system call openat (257) in the control thread" },
 	{ "abort", SANDBOX_EXIT_VIOLATION, "aborted" },
-	{ "crash", SANDBOX_EXIT_SIGNAL + SIGSEGV, "crashed: SIGSEGV in the control thread, address 0x8, instruction umbra-shadow+" },
+	{ "crash", SANDBOX_EXIT_SIGNAL + SIGSEGV,
+	  "crashed: SIGSEGV in the control thread, address 0x8, instruction umbra-shadow+" },
 	{ "die", SANDBOX_EXIT_FAILED, "tired of it" },
 };
 
@@ -462,7 +466,7 @@ START_TEST(killed_waiter)
 	ck_assert_int_eq(kill(waiter, SIGKILL), 0);
 	ck_assert_int_eq(waitpid(waiter, &status, 0), waiter);
 	while (process_lives(hello.pid) && tries++ < 500)
-		nanosleep(&(struct timespec){ .tv_nsec = 10000000 }, NULL);
+		nanosleep(&(struct timespec) { .tv_nsec = 10000000 }, NULL);
 	ck_assert_msg(!process_lives(hello.pid), "the shadow lives on without its waiter");
 	ck_assert_int_eq(next_message(), 0);
 }
