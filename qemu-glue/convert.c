@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-#include "memory.h"
+#include "glue_memory.h"
 
 #include <dirent.h>
 #include <errno.h>

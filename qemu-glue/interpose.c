@@ -14,7 +14,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "signals.h"
+#include "glue_signals.h"
 
 #define EXPORT __attribute__((visibility("default")))
 

@@ -12,7 +12,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "spawn.h"
+#include "glue_spawn.h"
 
 #define HELLO_TIMEOUT 30 /* seconds */
 #define REPLY_TIMEOUT 60 /* seconds: a shadow that says nothing for so long counts as gone */

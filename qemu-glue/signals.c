@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-#include "signals.h"
+#include "glue_signals.h"
 
 #include <dlfcn.h>
 #include <errno.h>

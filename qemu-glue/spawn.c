@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-#include "spawn.h"
+#include "glue_spawn.h"
 
 #include <dlfcn.h>
 #include <errno.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-#ifndef UMBRA_SIGNALS_H
-#define UMBRA_SIGNALS_H
+#ifndef UMBRA_GLUE_SIGNALS_H
+#define UMBRA_GLUE_SIGNALS_H
 
 #include <signal.h>
 #include <stdbool.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-#ifndef UMBRA_SPAWN_H
-#define UMBRA_SPAWN_H
+#ifndef UMBRA_GLUE_SPAWN_H
+#define UMBRA_GLUE_SPAWN_H
 
 #include <sys/types.h>
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-#ifndef UMBRA_MEMORY_H
-#define UMBRA_MEMORY_H
+#ifndef UMBRA_GLUE_MEMORY_H
+#define UMBRA_GLUE_MEMORY_H
 
 #include "glue.h"
 

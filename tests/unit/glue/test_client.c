@@ -1,0 +1,613 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * A VMM in small: nothing but the C library and KVM's API. Runs with libumbra-kvm.so preloaded and the stub as its shadow.
+ */
+#include <check.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/kvm.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "stub.h"
+
+#define KICKS 3000
+
+static int kvm = -1, vm = -1, vcpu = -1;
+static struct kvm_run *run;
+static volatile sig_atomic_t handled;
+
+static void handler(int sig)
+{
+	(void)sig;
+	handled++;
+}
+
+static void handler_immediate(int sig)
+{
+	(void)sig;
+	handled++;
+	run->immediate_exit = 1;
+}
+
+static void catch(int sig, void (*fn)(int), int flags)
+{
+	struct sigaction act = { .sa_handler = fn, .sa_flags = flags };
+
+	ck_assert_int_eq(sigaction(sig, &act, NULL), 0);
+}
+
+static void set_up(void)
+{
+	int size;
+
+	handled = 0;
+	/* Before there is a vCPU: has to be found later. With SA_RESTART, which must make no difference. */
+	catch(SIGUSR1, handler, SA_RESTART);
+	kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+	ck_assert_int_ge(kvm, 0);
+	ck_assert_int_eq(ioctl(kvm, KVM_GET_API_VERSION, 0), 12);
+	vm = ioctl(kvm, KVM_CREATE_VM, 0);
+	ck_assert_int_ge(vm, 0);
+	vcpu = ioctl(vm, KVM_CREATE_VCPU, 0);
+	ck_assert_int_ge(vcpu, 0);
+	size = ioctl(kvm, KVM_GET_VCPU_MMAP_SIZE, 0);
+	ck_assert_int_eq(size, 3 * 4096);
+	run = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, vcpu, 0);
+	ck_assert_ptr_ne(run, MAP_FAILED);
+}
+
+static void tear_down(void)
+{
+	munmap(run, 3 * 4096);
+	close(vcpu);
+	close(vm);
+	close(kvm);
+	/* The shadow was waited for: no child is left. */
+	ck_assert_int_eq(waitpid(-1, NULL, WNOHANG), -1);
+	ck_assert_int_eq(errno, ECHILD);
+}
+
+static void mode(enum stub_mode m)
+{
+	struct kvm_mp_state state = { m };
+
+	ck_assert_int_eq(ioctl(vcpu, KVM_SET_MP_STATE, &state), 0);
+}
+
+static double now(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return t.tv_sec + t.tv_nsec / 1e9;
+}
+
+START_TEST(exit_to_vmm)
+{
+	for (int i = 0; i < 20000; i++) {
+		run->exit_reason = 0;
+		ck_assert_int_eq(ioctl(vcpu, KVM_RUN, 0), 0);
+		ck_assert_int_eq(run->exit_reason, KVM_EXIT_IO);
+		ck_assert_int_eq(((char *)run)[run->io.data_offset], 'U');
+	}
+	ck_assert_int_eq(ioctl(vcpu, KVM_RUN, 1), -1);
+	ck_assert_int_eq(errno, EINVAL);
+}
+END_TEST
+
+START_TEST(calls)
+{
+	struct kvm_regs in, out = { 0 };
+	struct kvm_irq_level level = { .irq = 4 };
+	struct {
+		struct kvm_cpuid2 head;
+		struct kvm_cpuid_entry2 entry[8];
+	} cpuid = { .head.nent = 1 };
+
+	memset(&in, 0x3c, sizeof(in));
+	ck_assert_int_eq(ioctl(vcpu, KVM_SET_REGS, &in), 0);
+	ck_assert_int_eq(ioctl(vcpu, KVM_GET_REGS, &out), 0);
+	ck_assert_mem_eq(&in, &out, sizeof(in));
+	ck_assert_int_eq(ioctl(vcpu, KVM_GET_REGS, NULL), -1);
+	ck_assert_int_eq(errno, EFAULT);
+	ck_assert_int_eq(ioctl(vcpu, KVM_SET_REGS, (void *)0x7ffffffff000), -1);
+	ck_assert_int_eq(errno, EFAULT);
+	ck_assert_int_eq(ioctl(vcpu, KVM_SMI, 0), -1);
+	ck_assert_int_eq(errno, ENOTTY);
+	ck_assert_int_eq(ioctl(vm, KVM_IRQ_LINE_STATUS, &level), 0);
+	ck_assert_int_eq(level.status, 1);
+	/* Too small a list: the true count comes back with the error. */
+	ck_assert_int_eq(ioctl(kvm, KVM_GET_SUPPORTED_CPUID, &cpuid), -1);
+	ck_assert_int_eq(errno, E2BIG);
+	ck_assert_int_eq(cpuid.head.nent, 3);
+	cpuid.head.nent = 8;
+	ck_assert_int_eq(ioctl(kvm, KVM_GET_SUPPORTED_CPUID, &cpuid), 0);
+	ck_assert_int_eq(cpuid.head.nent, 3);
+	ck_assert_int_eq(cpuid.entry[2].eax, 0x5a5a5a5a);
+	ck_assert_int_eq(cpuid.entry[3].eax, 0);
+}
+END_TEST
+
+START_TEST(descriptors)
+{
+	struct kvm_regs regs;
+	int copy = dup(vcpu), other = fcntl(vcpu, F_DUPFD_CLOEXEC, 100), plain = open("/dev/null", O_RDWR);
+
+	ck_assert_int_ge(other, 100);
+	ck_assert_int_eq(dup2(vcpu, plain), plain);
+	ck_assert_int_eq(close(vcpu), 0);
+	ck_assert_int_eq(ioctl(vcpu, KVM_GET_REGS, &regs), -1);
+	ck_assert_int_eq(errno, EBADF);
+	ck_assert_int_eq(ioctl(copy, KVM_GET_REGS, &regs), 0);
+	ck_assert_int_eq(ioctl(plain, KVM_GET_REGS, &regs), 0);
+	close(copy);
+	close(plain);
+	ck_assert_int_eq(ioctl(other, KVM_GET_REGS, &regs), 0);
+	/* A descriptor that is overwritten is not ours any more. */
+	ck_assert_int_eq(dup2(other, vcpu), vcpu);
+	plain = open("/dev/null", O_RDWR);
+	ck_assert_int_eq(dup3(plain, other, O_CLOEXEC), other);
+	ck_assert_int_eq(ioctl(other, KVM_GET_REGS, &regs), -1);
+	ck_assert_int_eq(errno, ENOTTY);
+	/* The VM lives as long as its vCPU; the glue's own descriptors survive a VMM that closes everything else. */
+	close(vm);
+	vm = -1;
+	for (int fd = 64; fd < 1200; fd++) /* those below are the test framework's */
+		if (fd != vcpu && fd != kvm)
+			close(fd);
+	ck_assert_int_eq(ioctl(vcpu, KVM_GET_REGS, &regs), 0);
+	ck_assert_int_eq(ioctl(vcpu, KVM_RUN, 0), 0);
+}
+END_TEST
+
+START_TEST(second_vm)
+{
+	int second = ioctl(kvm, KVM_CREATE_VM, 0), bad;
+
+	ck_assert_int_ge(second, 0);
+	ck_assert_int_eq(ioctl(second, KVM_CHECK_EXTENSION, KVM_CAP_XSAVE2), 4096);
+	bad = ioctl(kvm, KVM_CREATE_VM, 99);
+	ck_assert_int_eq(bad, -1);
+	ck_assert_int_eq(errno, EINVAL);
+	close(vcpu);
+	close(vm);
+	vcpu = vm = -1;
+	/* Its shadow is gone; /dev/kvm and the other VM are not. */
+	ck_assert_int_eq(ioctl(kvm, KVM_GET_API_VERSION, 0), 12);
+	ck_assert_int_eq(ioctl(second, KVM_CHECK_EXTENSION, KVM_CAP_XSAVE2), 4096);
+	close(second);
+}
+END_TEST
+
+START_TEST(eventfd_cookies)
+{
+	struct kvm_irqfd irqfd = { .gsi = 5 };
+	int fd = eventfd(0, 0), copy = dup(fd), other = eventfd(0, 0), a, b;
+
+	irqfd.fd = fd;
+	a = ioctl(vm, KVM_IRQFD, &irqfd);
+	ck_assert_int_eq(a % 10, 1);
+	irqfd.fd = copy;
+	ck_assert_int_eq(ioctl(vm, KVM_IRQFD, &irqfd), a);
+	irqfd.flags = KVM_IRQFD_FLAG_DEASSIGN;
+	ck_assert_int_eq(ioctl(vm, KVM_IRQFD, &irqfd), a - 1);
+	irqfd.flags = 0;
+	irqfd.fd = other;
+	b = ioctl(vm, KVM_IRQFD, &irqfd);
+	ck_assert_int_ne(a, b);
+	irqfd.fd = vm; /* no eventfd */
+	ck_assert_int_eq(ioctl(vm, KVM_IRQFD, &irqfd), -1);
+	ck_assert_int_eq(errno, EINVAL);
+	irqfd.fd = 4000;
+	ck_assert_int_eq(ioctl(vm, KVM_IRQFD, &irqfd), -1);
+	ck_assert_int_eq(errno, EBADF);
+	close(fd);
+	close(copy);
+	close(other);
+}
+END_TEST
+
+START_TEST(memory)
+{
+	const size_t size = 128 * 4096;
+	uint8_t *ram = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	struct kvm_userspace_memory_region region = { .memory_size = size, .userspace_addr = (uintptr_t)ram };
+	uint64_t bitmap[2] = { 0 };
+	struct kvm_dirty_log log = { .dirty_bitmap = bitmap };
+	pid_t child;
+	int status;
+
+	ram[0] = 0x11;
+	ram[5 * 4096 + 7] = 0x22;
+	ck_assert_int_eq(ioctl(vm, KVM_SET_USER_MEMORY_REGION, &region), 0);
+	ck_assert_int_eq(ram[0], 0x11);
+	ck_assert_int_eq(ioctl(vm, KVM_SET_TSS_ADDR, 5 * 4096 + 7), 0x22);
+	ram[9 * 4096] = 0x33;
+	ck_assert_int_eq(ioctl(vm, KVM_SET_TSS_ADDR, 9 * 4096), 0x33);
+	ck_assert_int_eq(ioctl(vm, KVM_SET_NR_MMU_PAGES, 6 * 4096), 0);
+	ck_assert_int_eq(ram[6 * 4096], 0x77);
+	ck_assert_int_eq(ioctl(vm, KVM_GET_DIRTY_LOG, &log), 0);
+	ck_assert(bitmap[0] == 0xa5a5a5a5a5a5a5a5 && bitmap[1] == bitmap[0]);
+	log.slot = 9;
+	ck_assert_int_eq(ioctl(vm, KVM_GET_DIRTY_LOG, &log), -1);
+	ck_assert_int_eq(errno, ENOENT);
+	/* A child's copy is its own, and what it gives up is not ours. */
+	child = fork();
+	if (!child) {
+		bool same = ram[9 * 4096] == 0x33;
+
+		ram[0] = 0x99;
+		madvise(ram, size, MADV_DONTNEED);
+		_exit(!same || ioctl(vm, KVM_CHECK_EXTENSION, KVM_CAP_XSAVE2) != -1 || ioctl(vcpu, KVM_RUN, 0) != -1);
+	}
+	ck_assert_int_eq(waitpid(child, &status, 0), child);
+	ck_assert_int_eq(status, 0);
+	ck_assert_int_eq(ram[0], 0x11);
+	ck_assert_int_eq(ioctl(vm, KVM_SET_TSS_ADDR, 9 * 4096), 0x33);
+	/* Given up: zero on both sides. */
+	ck_assert_int_eq(madvise(ram + 9 * 4096, 4096, MADV_DONTNEED), 0);
+	ck_assert_int_eq(ram[9 * 4096], 0);
+	ck_assert_int_eq(ioctl(vm, KVM_SET_TSS_ADDR, 9 * 4096), 0);
+	ck_assert_int_eq(ram[5 * 4096 + 7], 0x22);
+	region.userspace_addr++;
+	ck_assert_int_eq(ioctl(vm, KVM_SET_USER_MEMORY_REGION, &region), -1);
+	ck_assert_int_eq(errno, EINVAL);
+	munmap(ram, size);
+}
+END_TEST
+
+/* ---- kicks ---- */
+
+struct kicker {
+	pthread_t target;
+	int sig;
+	volatile int round; /* a kick is due */
+	volatile bool end;
+	bool rung;	    /* not before the run has been rung in */
+};
+
+static void *kick_thread(void *arg)
+{
+	struct kicker *k = arg;
+	int done = 0;
+
+	while (!k->end) {
+		if (k->round == done) {
+			sched_yield();
+			continue;
+		}
+		done = k->round;
+		while (k->rung && ((volatile uint8_t *)run)[2] != 1 && !k->end)
+			;
+		for (volatile int i = 0; i < (done * 37) % 2500; i++)
+			;
+		pthread_kill(k->target, k->sig);
+	}
+	return NULL;
+}
+
+/* One kick a round, at a moment that differs each time; each must end a KVM_RUN. */
+static void storm(int sig)
+{
+	struct kicker k = { .target = pthread_self(), .sig = sig };
+	pthread_t thread;
+	int seen = 0;
+
+	mode(STUB_UNTIL_STOP);
+	ck_assert_int_eq(pthread_create(&thread, NULL, kick_thread, &k), 0);
+	for (int i = 0; i < KICKS; i++) {
+		int before = handled;
+
+		run->immediate_exit = 0;
+		k.round++;
+		while (handled == before) {
+			int ret = ioctl(vcpu, KVM_RUN, 0);
+
+			ck_assert_int_eq(ret, -1);
+			ck_assert_int_eq(errno, EINTR);
+			ck_assert_int_eq(run->exit_reason, KVM_EXIT_INTR);
+			if (handled == before)
+				ck_abort_msg("a kick out of nothing in round %d", i);
+			seen++;
+		}
+	}
+	k.end = true;
+	pthread_join(thread, NULL);
+	ck_assert_int_eq(handled, KICKS);
+	ck_assert_int_gt(seen, 0);
+}
+
+START_TEST(kick_immediate_exit)
+{
+	catch(SIGUSR2, handler_immediate, 0);
+	storm(SIGUSR2);
+}
+END_TEST
+
+/* A handler that only counts. Whether it runs in a poll, between poll and sleep, or in the sleep: the run has to end. */
+START_TEST(kick_handler_only)
+{
+	struct kicker k = { .target = pthread_self(), .sig = SIGUSR1, .rung = true };
+	pthread_t thread;
+
+	mode(STUB_UNTIL_STOP);
+	ck_assert_int_eq(pthread_create(&thread, NULL, kick_thread, &k), 0);
+	for (int i = 0; i < KICKS; i++) {
+		k.round++;
+		ck_assert_int_eq(ioctl(vcpu, KVM_RUN, 0), -1);
+		ck_assert_int_eq(errno, EINTR);
+		ck_assert_int_eq(handled, i + 1);
+	}
+	k.end = true;
+	pthread_join(thread, NULL);
+}
+END_TEST
+
+/* A handler from before the vCPU, with SA_RESTART, during the sleep; and one by signal(). */
+START_TEST(kick_in_sleep)
+{
+	struct itimerspec when = { .it_value.tv_nsec = 30000000 };
+	struct sigevent event = { .sigev_notify = SIGEV_THREAD_ID, .sigev_signo = SIGUSR1 };
+	timer_t timer;
+
+	event._sigev_un._tid = syscall(SYS_gettid);
+	mode(STUB_UNTIL_STOP);
+	for (int i = 0; i < 6; i++) {
+		if (i == 3)
+			ck_assert_ptr_eq(signal(SIGUSR1, handler), handler);
+		ck_assert_int_eq(timer_create(CLOCK_MONOTONIC, &event, &timer), 0);
+		timer_settime(timer, 0, &when, NULL);
+		ck_assert_int_eq(ioctl(vcpu, KVM_RUN, 0), -1);
+		ck_assert_int_eq(errno, EINTR);
+		ck_assert_int_eq(handled, i + 1);
+		timer_delete(timer);
+	}
+	ck_assert_int_eq(((uint8_t *)run)[3], 0);
+}
+END_TEST
+
+START_TEST(immediate_exit_before)
+{
+	mode(STUB_UNTIL_STOP);
+	run->immediate_exit = 1;
+	for (int i = 0; i < 100; i++) {
+		ck_assert_int_eq(ioctl(vcpu, KVM_RUN, 0), -1);
+		ck_assert_int_eq(errno, EINTR);
+	}
+	run->immediate_exit = 0;
+	mode(STUB_EXIT_IO);
+	ck_assert_int_eq(ioctl(vcpu, KVM_RUN, 0), 0);
+}
+END_TEST
+
+struct mask_arg {
+	uint32_t len;
+	uint8_t bits[8];
+} __attribute__((packed));
+
+static void set_mask(uint64_t blocked)
+{
+	struct mask_arg arg = { .len = 8 };
+
+	memcpy(arg.bits, &blocked, 8);
+	ck_assert_int_eq(ioctl(vcpu, KVM_SET_SIGNAL_MASK, &arg), 0);
+}
+
+START_TEST(signal_mask)
+{
+	struct mask_arg bad = { .len = 4 };
+	struct timespec none = { 0, 0 };
+	struct kicker k = { .target = pthread_self(), .sig = SIGUSR1 };
+	pthread_t thread;
+	sigset_t usr1, pending;
+
+	ck_assert_int_eq(ioctl(vcpu, KVM_SET_SIGNAL_MASK, &bad), -1);
+	ck_assert_int_eq(errno, EINVAL);
+	sigemptyset(&usr1);
+	sigaddset(&usr1, SIGUSR1);
+	pthread_sigmask(SIG_BLOCK, &usr1, NULL);
+	set_mask(~(1ULL << (SIGUSR1 - 1)));
+	mode(STUB_UNTIL_STOP);
+	ck_assert_int_eq(pthread_create(&thread, NULL, kick_thread, &k), 0);
+	for (int i = 0; i < KICKS; i++) {
+		k.round++;
+		ck_assert_int_eq(ioctl(vcpu, KVM_RUN, 0), -1);
+		ck_assert_int_eq(errno, EINTR);
+		/* Not handled, still pending: the VMM takes it. */
+		ck_assert_int_eq(handled, 0);
+		sigpending(&pending);
+		ck_assert_int_eq(sigismember(&pending, SIGUSR1), 1);
+		ck_assert_int_eq(sigtimedwait(&usr1, NULL, &none), SIGUSR1);
+	}
+	k.end = true;
+	pthread_join(thread, NULL);
+	/* The other way round: unblocked, but not by the mask. The run goes on; the handler runs after it. */
+	pthread_sigmask(SIG_UNBLOCK, &usr1, NULL);
+	set_mask(1ULL << (SIGUSR1 - 1));
+	mode(STUB_EXIT_OR_STOP);
+	k = (struct kicker){ .target = pthread_self(), .sig = SIGUSR1 };
+	pthread_create(&thread, NULL, kick_thread, &k);
+	k.round = 1;
+	for (int i = 0; i < 200 && !handled; i++)
+		ck_assert_int_eq(ioctl(vcpu, KVM_RUN, 0), 0);
+	ck_assert_int_eq(handled, 1);
+	k.end = true;
+	pthread_join(thread, NULL);
+	ck_assert_int_eq(ioctl(vcpu, KVM_SET_SIGNAL_MASK, NULL), 0);
+	ck_assert_int_eq(ioctl(vcpu, KVM_RUN, 0), 0);
+}
+END_TEST
+
+static struct kvm_regs regs_in_handler;
+static int ret_in_handler;
+
+static void handler_calls(int sig)
+{
+	(void)sig;
+	ret_in_handler = ioctl(vcpu, KVM_GET_REGS, &regs_in_handler);
+}
+
+/* kvmtool prints the registers from a signal handler. */
+START_TEST(call_in_handler)
+{
+	struct kvm_regs regs;
+	struct kicker k = { .target = pthread_self(), .sig = SIGUSR2 };
+	pthread_t thread;
+
+	memset(&regs, 0x44, sizeof(regs));
+	ck_assert_int_eq(ioctl(vcpu, KVM_SET_REGS, &regs), 0);
+	catch(SIGUSR2, handler_calls, 0);
+	mode(STUB_EXIT_OR_STOP);
+	pthread_create(&thread, NULL, kick_thread, &k);
+	for (int i = 0; i < 300; i++) {
+		int ret;
+
+		memset(&regs_in_handler, 0, sizeof(regs_in_handler));
+		ret_in_handler = -2;
+		k.round++;
+		ret = ioctl(vcpu, KVM_RUN, 0);
+		ck_assert(ret == 0 || (ret == -1 && errno == EINTR));
+		while (*(volatile int *)&ret_in_handler == -2)
+			sched_yield();
+		ck_assert_int_eq(ret_in_handler, 0);
+		ck_assert_mem_eq(&regs_in_handler, &regs, sizeof(regs));
+	}
+	k.end = true;
+	pthread_join(thread, NULL);
+}
+END_TEST
+
+START_TEST(sigaction_shows_own_handlers)
+{
+	struct sigaction old;
+
+	ck_assert_int_eq(sigaction(SIGUSR1, NULL, &old), 0);
+	ck_assert_ptr_eq(old.sa_handler, handler);
+	catch(SIGUSR2, handler_immediate, 0);
+	catch(SIGUSR2, handler, 0);
+	ck_assert_int_eq(sigaction(SIGUSR2, &(struct sigaction){ .sa_handler = SIG_IGN }, &old), 0);
+	ck_assert_ptr_eq(old.sa_handler, handler);
+	raise(SIGUSR2);
+	ck_assert_int_eq(sigaction(SIGUSR2, NULL, &old), 0);
+	ck_assert_ptr_eq(old.sa_handler, SIG_IGN);
+	raise(SIGUSR1);
+	ck_assert_int_eq(handled, 1);
+}
+END_TEST
+
+/* ---- death ---- */
+
+static void expect_death(enum stub_mode how)
+{
+	struct kvm_regs regs;
+	double start;
+
+	mode(how);
+	start = now();
+	ck_assert_int_eq(ioctl(vcpu, KVM_RUN, 0), 0);
+	ck_assert_int_eq(run->exit_reason, KVM_EXIT_INTERNAL_ERROR);
+	ck_assert(now() - start < 2);
+	ck_assert_int_eq(ioctl(vcpu, KVM_RUN, 0), -1);
+	ck_assert_int_eq(errno, EIO);
+	ck_assert_int_eq(ioctl(vcpu, KVM_GET_REGS, &regs), -1);
+	ck_assert_int_eq(errno, EIO);
+	ck_assert_int_eq(ioctl(vm, KVM_CHECK_EXTENSION, 1), -1);
+	ck_assert_int_eq(errno, EIO);
+}
+
+START_TEST(death)
+{
+	static const enum stub_mode ways[] = { STUB_KILLED, STUB_LAST_WORDS, STUB_BAD_RET, STUB_BAD_OFFSET };
+
+	expect_death(ways[_i]);
+}
+END_TEST
+
+START_TEST(death_by_messages)
+{
+	struct kvm_reinject_control control = { 0 };
+	struct kvm_sregs sregs;
+
+	if (_i == 0)
+		ck_assert_int_eq(ioctl(vm, KVM_NMI, 0), -1);
+	else if (_i == 1)
+		ck_assert_int_eq(ioctl(vm, KVM_REINJECT_CONTROL, &control), -1);
+	else if (_i == 2)
+		ck_assert_int_eq(ioctl(vm, KVM_CREATE_PIT, 0), -1);
+	else
+		ck_assert_int_eq(ioctl(vcpu, KVM_GET_SREGS, &sregs), -1);
+	ck_assert_int_eq(errno, EIO);
+	ck_assert_int_eq(ioctl(vcpu, KVM_RUN, 0), 0);
+	ck_assert_int_eq(run->exit_reason, KVM_EXIT_INTERNAL_ERROR);
+}
+END_TEST
+
+/* ---- start ---- */
+
+static void fails_to_open(const char *how, int error)
+{
+	setenv("UMBRA_STUB_START", how, 1);
+	ck_assert_int_eq(open("/dev/kvm", O_RDWR), -1);
+	ck_assert_int_eq(errno, error);
+	ck_assert_int_eq(waitpid(-1, NULL, WNOHANG), -1);
+}
+
+START_TEST(bad_starts)
+{
+	fails_to_open("die", ENODEV);
+	fails_to_open("version", ENODEV);
+	fails_to_open("short", ENODEV);
+	fails_to_open("exit", access("/dev/umbra", F_OK) ? ENOENT : access("/dev/umbra", R_OK | W_OK) ? EACCES : ENODEV);
+	setenv("UMBRA_SHADOW", "/nonexistent/umbra-shadow", 1);
+	fails_to_open("", ENOENT);
+	setenv("UMBRA_SHADOW", "/dev/null", 1);
+	fails_to_open("", EACCES);
+	/* Others are untouched. */
+	ck_assert_int_ge(open("/dev/null", O_RDWR), 0);
+	ck_assert_int_eq(open("/dev/kvm/x", O_RDWR), -1);
+}
+END_TEST
+
+int main(void)
+{
+	Suite *suite = suite_create("glue_client");
+	TCase *start = tcase_create("start"), *kvm_case = tcase_create("kvm");
+	SRunner *runner = srunner_create(suite);
+	int failed;
+
+	tcase_add_test(start, bad_starts);
+	tcase_add_checked_fixture(kvm_case, set_up, tear_down);
+	tcase_add_test(kvm_case, exit_to_vmm);
+	tcase_add_test(kvm_case, calls);
+	tcase_add_test(kvm_case, descriptors);
+	tcase_add_test(kvm_case, second_vm);
+	tcase_add_test(kvm_case, eventfd_cookies);
+	tcase_add_test(kvm_case, memory);
+	tcase_add_test(kvm_case, kick_immediate_exit);
+	tcase_add_test(kvm_case, kick_handler_only);
+	tcase_add_test(kvm_case, kick_in_sleep);
+	tcase_add_test(kvm_case, immediate_exit_before);
+	tcase_add_test(kvm_case, signal_mask);
+	tcase_add_test(kvm_case, call_in_handler);
+	tcase_add_test(kvm_case, sigaction_shows_own_handlers);
+	tcase_add_loop_test(kvm_case, death, 0, 4);
+	tcase_add_loop_test(kvm_case, death_by_messages, 0, 4);
+	suite_add_tcase(suite, start);
+	suite_add_tcase(suite, kvm_case);
+	srunner_run_all(runner, CK_NORMAL);
+	failed = srunner_ntests_failed(runner);
+	srunner_free(runner);
+	return failed != 0;
+}
