@@ -38,11 +38,11 @@ enum emul_access { ACCESS_READ, ACCESS_WRITE, ACCESS_CHECK /* limits only */ };
 
 struct emul {
 	struct emul_ctx *ctx;
-	bool long64;	   /* 64-bit code */
-	bool flat_types;   /* real or virtual-8086 mode: no descriptor types */
-	uint32_t asize;	   /* address size in bits */
-	uint32_t osize;	   /* operand size in bits, 8 for byte instructions */
-	uint64_t gpr[16];  /* working copy: becomes the guest's when the instruction (or a REP iteration) is complete */
+	bool long64;	  /* 64-bit code */
+	bool flat_types;  /* real or virtual-8086 mode: no descriptor types */
+	uint32_t asize;	  /* address size in bits */
+	uint32_t osize;	  /* operand size in bits, 8 for byte instructions */
+	uint64_t gpr[16]; /* working copy: becomes the guest's when the instruction (or a REP iteration) is complete */
 	uint64_t rflags;
 	ZydisDecodedInstruction insn;
 	ZydisDecodedOperand op[ZYDIS_MAX_OPERAND_COUNT];
@@ -83,14 +83,24 @@ int emul_exec_bits(struct emul *e);   /* emul_bits.c: shifts, bit tests, multipl
 int emul_exec_string(struct emul *e); /* emul_string.c: strings and ports */
 int emul_exec_vec(struct emul *e);    /* emul_vec.c: vector moves */
 
-/* emul_alu.c: pure functions. bits: 8, 16, 32, 64; operands above bits are ignored; *flags: only what the instruction defines
- * changes (undefined ones keep some legal value). SDM 1, appendix A. */
+/*
+ * emul_alu.c: pure functions. bits: 8, 16, 32, 64; operands above bits are ignored; *flags: only what the instruction
+ * defines changes (undefined ones keep some legal value). SDM 1, appendix A.
+ */
 enum alu_op { ALU_ADD, ALU_OR, ALU_ADC, ALU_SBB, ALU_AND, ALU_SUB, ALU_XOR, ALU_CMP }; /* order of the opcodes */
 uint64_t alu_binary(enum alu_op op, uint64_t a, uint64_t b, uint32_t bits, uint64_t *flags);
 uint64_t alu_inc(uint64_t a, uint32_t bits, uint64_t *flags);
 uint64_t alu_dec(uint64_t a, uint32_t bits, uint64_t *flags);
 uint64_t alu_neg(uint64_t a, uint32_t bits, uint64_t *flags);
-enum alu_shift { SHIFT_ROL, SHIFT_ROR, SHIFT_RCL, SHIFT_RCR, SHIFT_SHL, SHIFT_SHR, SHIFT_SAR }; /* count: CL or imm8, raw */
+enum alu_shift {
+	SHIFT_ROL,
+	SHIFT_ROR,
+	SHIFT_RCL,
+	SHIFT_RCR,
+	SHIFT_SHL,
+	SHIFT_SHR,
+	SHIFT_SAR
+}; /* count: CL or imm8, raw */
 uint64_t alu_shift(enum alu_shift op, uint64_t a, uint32_t count, uint32_t bits, uint64_t *flags);
 uint64_t alu_shift_double(bool left, uint64_t a, uint64_t b, uint32_t count, uint32_t bits, uint64_t *flags);
 /* lo and hi: the double-width product, each of bits width */

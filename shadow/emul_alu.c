@@ -243,7 +243,10 @@ static uint64_t divide(uint64_t hi, uint64_t lo, uint64_t divisor, uint64_t *rem
 {
 	uint64_t quotient;
 
-	__asm__("divq %[divisor]" : "=a"(quotient), "=d"(*remainder) : "a"(lo), "d"(hi), [divisor] "rm"(divisor) : "cc");
+	__asm__("divq %[divisor]"
+		: "=a"(quotient), "=d"(*remainder)
+		: "a"(lo), "d"(hi), [divisor] "rm"(divisor)
+		: "cc");
 	return quotient;
 }
 

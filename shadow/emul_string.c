@@ -98,8 +98,8 @@ static int string_step(struct emul *e, const struct string *s)
 }
 
 /*
- * Each iteration is committed on its own, but for the flags: a REP CMPS that faults or is interrupted has the ones from before
- * it (SDM 2 REP), and its last iteration sets them anyway.
+ * Each iteration is committed on its own, but for the flags: a REP CMPS that faults or is interrupted has the ones
+ * from before it (SDM 2 REP), and its last iteration sets them anyway.
  */
 static int string(struct emul *e, enum string_kind kind)
 {

@@ -99,7 +99,8 @@ int emul_exec_vec(struct emul *e)
 	uint64_t gva;
 	int ret;
 
-	if (kind == VEC_NONE || visible < 2 || visible > 3 || (!vex && e->insn.encoding != ZYDIS_INSTRUCTION_ENCODING_LEGACY))
+	if (kind == VEC_NONE || visible < 2 || visible > 3 ||
+	    (!vex && e->insn.encoding != ZYDIS_INSTRUCTION_ENCODING_LEGACY))
 		return EXEC_UNKNOWN;
 	store = e->op[0].type == ZYDIS_OPERAND_TYPE_MEMORY;
 	memory = store ? 0 : visible - 1;

@@ -170,8 +170,9 @@ int emul_read(struct emul *e, uint64_t gva, void *data, uint32_t len)
 }
 
 /*
- * No access here is atomic, LOCK or not: what is emulated is device memory (its order is that of the exits) and ROM, where
- * hardware locks nothing either. A LOCKed read-modify-write that lies partly in RAM is two plain accesses to that part.
+ * No access here is atomic, LOCK or not: what is emulated is device memory (its order is that of the exits) and ROM,
+ * where hardware locks nothing either. A LOCKed read-modify-write that lies partly in RAM is two plain accesses to
+ * that part.
  */
 int emul_write(struct emul *e, uint64_t gva, const void *data, uint32_t len)
 {
@@ -265,7 +266,10 @@ static void decoder_init(struct emul *e, ZydisDecoder *decoder)
 	} else if (big) {
 		mode = ZYDIS_MACHINE_MODE_LEGACY_32;
 	} else {
-		/* REAL_16 would refuse what virtual-8086 mode refuses, and 0F 00/01 groups only: none that this executes */
+		/*
+		 * REAL_16 would refuse what virtual-8086 mode refuses, and 0F 00/01 groups only: none that this
+		 * executes
+		 */
 		mode = ctx->cr0 & CR0_PE ? ZYDIS_MACHINE_MODE_LEGACY_16 : ZYDIS_MACHINE_MODE_REAL_16;
 	}
 	ZydisDecoderInit(decoder, mode, width);
@@ -308,8 +312,8 @@ static int fetch(struct emul *e, uint32_t from, uint32_t to, uint32_t *have)
 }
 
 /*
- * Fetches no byte of the next page that the instruction does not need, since that fetch may fault. An instruction that goes
- * past the CS limit or past 15 bytes is #GP(0).
+ * Fetches no byte of the next page that the instruction does not need, since that fetch may fault. An instruction that
+ * goes past the CS limit or past 15 bytes is #GP(0).
  */
 static int decode(struct emul *e, bool may_fault)
 {
@@ -363,7 +367,7 @@ static void next_instruction(struct emul *e)
 
 static int execute(struct emul *e)
 {
-	static int (*const exec[])(struct emul *e) = { emul_exec, emul_exec_string, emul_exec_bits, emul_exec_vec };
+	static int (*const exec[])(struct emul * e) = { emul_exec, emul_exec_string, emul_exec_bits, emul_exec_vec };
 	int ret = EXEC_UNKNOWN;
 
 	for (uint32_t i = 0; i < sizeof(exec) / sizeof(exec[0]) && ret == EXEC_UNKNOWN; i++)

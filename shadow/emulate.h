@@ -6,19 +6,19 @@
 #include <stdint.h>
 
 /*
- * The instruction emulator: Zydis decodes, this executes. It knows no vCPU: it reaches registers and memory through ops,
- * so that tests drive it with tables.
+ * The instruction emulator: Zydis decodes, this executes. It knows no vCPU: it reaches registers and memory through
+ * ops, so that tests drive it with tables.
  */
 enum emul_result {
-	EMUL_DONE,	/* executed: registers and rip are updated */
-	EMUL_USER,	/* a memory or port access waits for the VMM: call emulate() again when its data is there */
-	EMUL_FAULT,	/* an exception was raised through ops->fault; rip unchanged */
-	EMUL_UNKNOWN,	/* cannot be emulated: KVM_EXIT_INTERNAL_ERROR with the bytes */
+	EMUL_DONE,    /* executed: registers and rip are updated */
+	EMUL_USER,    /* a memory or port access waits for the VMM: call emulate() again when its data is there */
+	EMUL_FAULT,   /* an exception was raised through ops->fault; rip unchanged */
+	EMUL_UNKNOWN, /* cannot be emulated: KVM_EXIT_INTERNAL_ERROR with the bytes */
 };
 
 /* Results of memory and port ops. */
 #define EMUL_OK 0
-#define EMUL_PENDING 1	/* went to the VMM; the same access will be asked again and then has its answer */
+#define EMUL_PENDING 1	 /* went to the VMM; the same access will be asked again and then has its answer */
 #define EMUL_RAISED (-1) /* ops->fault was called */
 
 struct emul_ctx;
@@ -30,13 +30,16 @@ struct emul_ops {
 	int (*fetch)(struct emul_ctx *ctx, uint64_t gva, void *data, uint32_t len);
 	int (*io)(struct emul_ctx *ctx, bool in, uint16_t port, uint32_t size, void *data, uint32_t count);
 	void (*fault)(struct emul_ctx *ctx, uint8_t vector, bool has_code, uint32_t code);
-	/* A guest's vector register, 16 or 32 bytes (from the parked FPU state); write zero-extends as VEX does when len is 32 */
+	/*
+	 * A guest's vector register, 16 or 32 bytes (from the parked FPU state). Write: with vex all above len is
+	 * zeroed, without (len is 16 then) it stays.
+	 */
 	void (*vec_read)(struct emul_ctx *ctx, uint32_t reg, void *data, uint32_t len);
 	void (*vec_write)(struct emul_ctx *ctx, uint32_t reg, const void *data, uint32_t len, bool vex);
 	/*
-	 * Optional (NULL: none). Would page tables allow a write of len bytes (at most a page)? EMUL_OK or EMUL_RAISED,
-	 * never EMUL_PENDING, and no part of the sequence of accesses. Read-modify-write asks it first, so that its #PF
-	 * says W; INS asks it before it takes data from a port that it could not put down.
+	 * Optional (NULL: none). Would page tables allow a write of len bytes (at most a page)? EMUL_OK or
+	 * EMUL_RAISED, never EMUL_PENDING, and no part of the sequence of accesses. Read-modify-write asks it first,
+	 * so that its #PF says W; INS asks it before it takes data from a port that it could not put down.
 	 */
 	int (*probe_write)(struct emul_ctx *ctx, uint64_t gva, uint32_t len);
 };
@@ -44,8 +47,8 @@ struct emul_ops {
 /*
  * Restart. After EMUL_USER nothing has changed but the progress of complete REP iterations (registers are written
  * back, rip is not). The next emulate() fetches and decodes again and asks for the same accesses in the same order, as
- * long as the guest has not changed its code meanwhile: answers must be matched by kind, address and length. Each
- * REP iteration (or INS/OUTS batch) that is complete counts up ctx->commits, which starts at 0 in each emulate(): what was
+ * long as the guest has not changed its code meanwhile: answers must be matched by kind, address and length. Each REP
+ * iteration (or INS/OUTS batch) that is complete counts up ctx->commits, which starts at 0 in each emulate(): what was
  * answered before that is used up, and is not asked again.
  */
 
@@ -59,15 +62,15 @@ struct emul_segment {
 struct emul_ctx {
 	const struct emul_ops *ops;
 	void *opaque;
-	uint64_t *gpr;	 /* 16, order of instruction encodings */
+	uint64_t *gpr; /* 16, order of instruction encodings */
 	uint64_t rip, rflags;
 	uint64_t cr0, cr4, efer;
 	struct emul_segment seg[6]; /* ES CS SS DS FS GS */
 	uint8_t cpl;
 	uint8_t bytes[15]; /* the instruction as fetched, for reports */
-	uint8_t length;	   /* of the instruction, or what was fetched of one that cannot be decoded; 0 before decoding */
-	uint32_t commits;  /* set by emulate(): REP iterations completed in this call; see Restart */
-	bool rep_yield;	   /* set by emulate(): a REP stopped part-way on purpose, rip unchanged; enter the guest again */
+	uint8_t length;	  /* of the instruction, or what was fetched of one that cannot be decoded; 0 before decoding */
+	uint32_t commits; /* set by emulate(): REP iterations completed in this call; see Restart */
+	bool rep_yield; /* set by emulate(): a REP stopped part-way on purpose, rip unchanged; enter the guest again */
 };
 
 enum emul_result emulate(struct emul_ctx *ctx);
@@ -81,11 +84,12 @@ uint8_t emulate_length(struct emul_ctx *ctx);
 struct walk_regs {
 	uint64_t cr0, cr3, cr4, efer, rflags;
 	uint8_t maxphyaddr;
-	bool implicit; /* supervisor access made by the CPU itself (SMAP) */
+	bool implicit;	       /* supervisor access made by the CPU itself (SMAP) */
 	const uint64_t *pdpte; /* PAE paging: the four registers; NULL: as in memory now */
 };
 struct vm;
 /* 0: *gpa is set; -1: *error is set. Sets accessed and dirty bits as hardware does. */
-int walk_gva(struct vm *vm, const struct walk_regs *regs, uint64_t gva, uint32_t access, uint64_t *gpa, uint32_t *error);
+int walk_gva(struct vm *vm, const struct walk_regs *regs, uint64_t gva, uint32_t access, uint64_t *gpa,
+	     uint32_t *error);
 
 #endif

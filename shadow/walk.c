@@ -4,9 +4,9 @@
 #include "vm.h"
 
 /*
- * The guest's page tables (SDM 3A 4). Other vCPUs change them meanwhile: each entry is read once, and its accessed and dirty
- * bits are set with a compare-and-swap against what was read; if that fails the walk starts again.
- * Tables in memory that is not RAM read as not present, as KVM has it; bits of entries in ROM stay as they are.
+ * The guest's page tables (SDM 3A 4). Other vCPUs change them meanwhile: each entry is read once, and its accessed and
+ * dirty bits are set with a compare-and-swap against what was read; if that fails the walk starts again. Tables in
+ * memory that is not RAM read as not present, as KVM has it; bits of entries in ROM stay as they are.
  */
 
 #define CR0_WP (1ull << 16)

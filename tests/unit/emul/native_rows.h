@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* { text, code bytes (of that text, from an assembler), length, undefined flags, kind }. Included by native_test.c only. */
+/* { text, code bytes (of that text, from an assembler), length, undefined flags, kind }. Only for native_test.c. */
+/* clang-format off */
 	/* arithmetic */
 	{ "add [rbx], eax", "\x01\x03", 2, 0x0, ANY },
 	{ "add [rbx], r9", "\x4c\x01\x0b", 3, 0x0, ANY },
@@ -174,3 +175,4 @@
 	{ "vmovhps xmm0, xmm1, qword ptr [rbx]", "\xc5\xf0\x16\x03", 4, 0x0, VEX },
 	{ "vmovlpd xmm1, xmm0, qword ptr [rbx]", "\xc5\xf9\x12\x0b", 4, 0x0, VEX },
 	{ "vmovntdqa ymm0, [rbx]", "\xc4\xe2\x7d\x2a\x03", 5, 0x0, VEX },
+/* clang-format on */

@@ -9,8 +9,9 @@
 #include "emulate.h"
 
 /*
- * The CPU that this runs on as the oracle: each instruction with random registers, flags and memory, once through the emulator
- * and once for real, from the same state. All registers but rsp, all flags that are not undefined, and memory must agree.
+ * The CPU that this runs on as the oracle: each instruction with random registers, flags and memory, once through the
+ * emulator and once for real, from the same state. All registers but rsp, all flags that are not undefined, and memory
+ * must agree.
  */
 #define ROUNDS 400
 #define FLAGS 0xcd5
@@ -38,9 +39,9 @@ static const struct row rows[] = {
 /* Offsets are known to native_run below. */
 struct state {
 	uint64_t gpr[16];
-	uint64_t rflags;	   /* 128 */
-	uint64_t avx;		   /* 136 */
-	uint8_t vec[2][32];	   /* 144 */
+	uint64_t rflags;    /* 128 */
+	uint64_t avx;	    /* 136 */
+	uint8_t vec[2][32]; /* 144 */
 };
 
 /* void native_run(struct state *state, const void *code): loads state, calls code, stores state */
@@ -87,8 +88,20 @@ static uint64_t random64(void)
 /* Edges are more likely than chance has them. */
 static uint64_t random_value(void)
 {
-	static const uint64_t edges[] = { 0, 1, 0x7f, 0x80, 0xff, 0x7fff, 0x8000, 0xffff, 0x7fffffff, 0x80000000, 0xffffffff,
-					  0x7fffffffffffffff, 0x8000000000000000, ~0ull };
+	static const uint64_t edges[] = { 0,
+					  1,
+					  0x7f,
+					  0x80,
+					  0xff,
+					  0x7fff,
+					  0x8000,
+					  0xffff,
+					  0x7fffffff,
+					  0x80000000,
+					  0xffffffff,
+					  0x7fffffffffffffff,
+					  0x8000000000000000,
+					  ~0ull };
 
 	switch (random64() & 3) {
 	case 0:

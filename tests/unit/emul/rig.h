@@ -49,7 +49,10 @@ struct rig {
 };
 
 void rig_init(struct rig *rig, enum rig_mode mode);
-/* Until the instruction is done (all REP iterations, all waits) or ends otherwise; checks the rules of restart on the way. */
+/*
+ * Until the instruction is done (all REP iterations, all waits) or ends otherwise; checks the rules of restart on
+ * the way.
+ */
 enum emul_result rig_run(struct rig *rig);
 
 #endif

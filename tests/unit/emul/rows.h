@@ -3,6 +3,7 @@
  * { mode, text, code bytes (of that text, from an assembler), before, after }. Included by table_test.c only, which says
  * what the words mean.
  */
+/* clang-format off */
 	/* MOV, 64-bit */
 	{ LONG64, "mov [rbx], al", "8803", "rbx=1000 rax=1122",
 	  "m@1000=22" },
@@ -595,3 +596,4 @@
 	  "m@1000=01000000" },
 	{ LONG64, "mov [rbx], eax", "8903", "rbx=1000 rax=1 fl=10002",
 	  "m@1000=01000000 fl=2" },
+/* clang-format on */

@@ -7,12 +7,11 @@
 #include "rig.h"
 
 /*
- * Before and after in words, numbers hexadecimal:
- *   rax=.. to r15=..  fl=RFLAGS  ip=..  cr0= cr4= cpl=  ds.base= ds.limit= ds.attr= (any segment)
- *   m@address=bytes   x3=bytes of vector register 3   in=bytes that ports will give
- * only after:
- *   out=bytes that ports got   port=..  u=waits for the VMM  y=REP yields  f=vector or f=vector:code   unknown
- * What after does not name must be as before, all of memory included; rip has moved by the instruction unless it faulted.
+ * Before and after in words, numbers hexadecimal:   rax=.. to r15=..  fl=RFLAGS  ip=..  cr0= cr4= cpl=  ds.base=
+ * ds.limit= ds.attr= (any segment)   m@address=bytes   x3=bytes of vector register 3   in=bytes that ports will give
+ * only after:   out=bytes that ports got   port=..  u=waits for the VMM  y=REP yields  f=vector or f=vector:code
+ * unknown What after does not name must be as before, all of memory included; rip has moved by the instruction unless
+ * it faulted.
  */
 struct row {
 	enum rig_mode mode;

@@ -82,7 +82,10 @@ enum mode { BITS32, PAE, LONG };
 #define OK_4K 0, FRAME | 0xabc
 #define ERR(code) 1, code
 
-/* e: attributes of the entries, top level first; where the next level is, is filled in unless the entry is a large page */
+/*
+ * e: attributes of the entries, top level first; where the next level is, is filled in unless the entry is a large
+ * page
+ */
 struct row {
 	const char *name;
 	enum mode mode;
@@ -94,6 +97,7 @@ struct row {
 	bool implicit;
 };
 
+/* clang-format off */
 static const struct row rows[] = {
 	/* long mode: presence */
 	{ "read", LONG, { ALL, ALL, ALL, ALL }, 0, 0, 0, 0, RD, OK_4K, false },
@@ -200,6 +204,7 @@ static const struct row rows[] = {
 	{ "4 MiB, PAT bit", BITS32, { 0, 0, ALL | PS | 0x12401000, 0 }, 0, PSE, 0, 0, US, 0, 0x12509abc, false },
 	{ "4 MiB, supervisor", BITS32, { 0, 0, P | PS, 0 }, 0, PSE, 0, 0, US | WR, ERR(7), false },
 };
+/* clang-format on */
 
 /* Where the tables are: level 4 at 0x1000 down to level 1 at 0x4000, PAE's PDPT at 0x2060. */
 static uint64_t entry_gpa(enum mode mode, int nr, uint64_t base)
@@ -254,7 +259,8 @@ static void check_row(const struct row *row, uint64_t base)
 	ck_assert_int_eq(lock_depth, 0);
 	ck_assert_msg(ret == -row->fails, "%s: %d, error %x", row->name, ret, error);
 	if (ret)
-		ck_assert_msg(error == row->result, "%s: error %x, not %x", row->name, error, (unsigned int)row->result);
+		ck_assert_msg(error == row->result, "%s: error %x, not %x", row->name, error,
+			      (unsigned int)row->result);
 	if (!ret)
 		ck_assert_msg(gpa == row->result, "%s: gpa %llx", row->name, (unsigned long long)gpa);
 	for (int nr = first; nr < 4; nr++) {
@@ -328,7 +334,9 @@ END_TEST
 /* PSE-36 with narrower addresses: what is above them is reserved. */
 START_TEST(test_pse36_width)
 {
-	const struct row row = { .name = "", .mode = BITS32, .e = { 0, 0, ALL | PS | 0x12400000 | 1 << 16 }, .cr4 = PSE };
+	const struct row row = {
+		.name = "", .mode = BITS32, .e = { 0, 0, ALL | PS | 0x12400000 | 1 << 16 }, .cr4 = PSE
+	};
 	uint64_t entries[4], gpa;
 	struct walk_regs regs = regs_of(&row, build(&row, 0x1000, entries));
 	uint32_t error;
