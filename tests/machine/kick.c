@@ -1,0 +1,279 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * Kicks and signals in every phase of RUN: none lost (each is seen within a bounded time), none invented (no more
+ * UMBRA_EXIT_INTERRUPTED than kicks and signals). glibc's rseq also makes RUN return; main() runs these without.
+ */
+#include "lib.h"
+
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <unistd.h>
+
+struct runner {
+	pthread_t thread;
+	struct guest guest;
+	volatile uint64_t interrupted, exits, runs;
+	volatile int stop;
+	int cpu, nap; /* nap: leave the RUN loop for a moment now and then */
+};
+
+static void *runner_thread(void *arg)
+{
+	struct runner *r = arg;
+	struct vcpu *v = &r->guest.vcpu;
+
+	if (r->cpu >= 0)
+		cpu_pin(r->cpu);
+	while (!r->stop) {
+		int error = vcpu_run(v);
+
+		need(!error, "RUN: %s", strerror(-error));
+		r->runs++;
+		if (v->run->exit.reason == UMBRA_EXIT_INTERRUPTED) {
+			r->interrupted++;
+		} else {
+			need(v->run->exit.reason == UMBRA_EXIT_IO, "%s", vcpu_describe(v));
+			r->exits++;
+			vcpu_skip(v);
+		}
+		if (r->nap && !(r->runs % 16))
+			sched_yield();
+	}
+	return NULL;
+}
+
+static void runner_start(struct runner *r, struct snippet code, int cpu)
+{
+	memset(r, 0, sizeof(*r));
+	guest_new(&r->guest, MODE_LONG64, code);
+	r->cpu = cpu;
+	need(!pthread_create(&r->thread, NULL, runner_thread, r), "thread");
+}
+
+static void runner_end(struct runner *r)
+{
+	r->stop = 1;
+	for (int i = 0; i < 2000; i++) {
+		vcpu_kick(&r->guest.vcpu);
+		if (!pthread_tryjoin_np(r->thread, NULL))
+			return;
+		usleep(1000);
+	}
+	fail("the thread in RUN does not end though kicked");
+}
+
+/* Waits until *count has passed before; yields so that one CPU is enough. */
+static int seen(volatile uint64_t *count, uint64_t before)
+{
+	uint64_t end = time_ms() + 5000;
+
+	for (unsigned int spins = 0; *count == before; spins++) {
+		if (spins < 200 && cpu_count_online() > 1)
+			__builtin_ia32_pause();
+		else
+			sched_yield();
+		if (!(spins & 1023) && time_ms() > end)
+			return 0;
+	}
+	return 1;
+}
+
+static void kick_rounds(struct runner *r, uint64_t kicks, const char *what)
+{
+	uint64_t start = r->interrupted, before;
+
+	for (uint64_t i = 0; i < kicks; i++) {
+		before = r->interrupted;
+		need(!vcpu_kick(&r->guest.vcpu), "KICK");
+		need(seen(&r->interrupted, before), "%s: kick %llu of %llu was lost", what, (unsigned long long)i,
+		     (unsigned long long)kicks);
+	}
+	usleep(20000);
+	check(r->interrupted - start == kicks, "%s: %llu kicks, %llu times INTERRUPTED", what, (unsigned long long)kicks,
+	      (unsigned long long)(r->interrupted - start));
+}
+
+/* In the guest, which does nothing else; the next RUN begins while the next kick comes. */
+static void kick_spin(void)
+{
+	uint64_t start = time_ms(), kicks = scaled(40000);
+	struct runner r;
+
+	runner_start(&r, SNIPPET(spin), cpu_count_online() > 1 ? 1 : -1);
+	if (cpu_count_online() > 1)
+		cpu_pin(0);
+	kick_rounds(&r, kicks, "spin");
+	runner_end(&r);
+	note("%llu kicks in %llu ms", (unsigned long long)kicks, (unsigned long long)(time_ms() - start));
+}
+
+static void kick_exits(void)
+{
+	uint64_t kicks = scaled(40000);
+	struct runner r;
+
+	runner_start(&r, SNIPPET(out_loop), cpu_count_online() > 1 ? 1 : -1);
+	if (cpu_count_online() > 1)
+		cpu_pin(0);
+	r.nap = 1;
+	kick_rounds(&r, kicks, "exits");
+	check(r.exits > 0, "no exits in between");
+	note("%llu exits meanwhile", (unsigned long long)r.exits);
+	runner_end(&r);
+}
+
+/* Both on one CPU. */
+static void kick_one_cpu(void)
+{
+	struct runner r;
+
+	cpu_pin(0);
+	runner_start(&r, SNIPPET(spin), 0);
+	kick_rounds(&r, scaled(1000), "one CPU");
+	runner_end(&r);
+}
+
+/* Before RUN: kept for it, however many, and used up by it. */
+static void kick_before(void)
+{
+	uint64_t rounds = scaled(20000);
+	struct guest g;
+
+	guest_new(&g, MODE_LONG64, SNIPPET(out_loop));
+	for (uint64_t i = 0; i < rounds; i++) {
+		for (uint64_t k = 0; k <= i % 3; k++)
+			vcpu_kick(&g.vcpu);
+		need(!vcpu_run(&g.vcpu), "RUN");
+		need(g.vcpu.run->exit.reason == UMBRA_EXIT_INTERRUPTED, "round %llu: lost: %s", (unsigned long long)i,
+		     vcpu_describe(&g.vcpu));
+		need(!vcpu_run(&g.vcpu), "RUN");
+		need(g.vcpu.run->exit.reason == UMBRA_EXIT_IO, "round %llu: invented: %s", (unsigned long long)i,
+		     vcpu_describe(&g.vcpu));
+		vcpu_skip(&g.vcpu);
+	}
+	/* Nothing was entered: the guest's counter counts the OUTs only. */
+	check(g.vcpu.run->gpr[UMBRA_RAX] == rounds - 1, "the guest did %llu rounds", (unsigned long long)g.vcpu.run->gpr[UMBRA_RAX]);
+	/* NO_ENTRY does not eat a kick. */
+	vcpu_kick(&g.vcpu);
+	g.vcpu.run->flags = UMBRA_RUN_NO_ENTRY;
+	need(!vcpu_run(&g.vcpu), "RUN");
+	check(g.vcpu.run->exit.reason == UMBRA_EXIT_NONE || g.vcpu.run->exit.reason == UMBRA_EXIT_INTERRUPTED, "no entry: %s",
+	      vcpu_describe(&g.vcpu));
+	if (g.vcpu.run->exit.reason == UMBRA_EXIT_NONE) {
+		need(!vcpu_run(&g.vcpu), "RUN");
+		check(g.vcpu.run->exit.reason == UMBRA_EXIT_INTERRUPTED, "after no entry: %s", vcpu_describe(&g.vcpu));
+	}
+}
+
+/* Nobody waits for anybody: two kickers against one vCPU. */
+struct storm {
+	pthread_t thread;
+	struct vcpu *vcpu;
+	uint64_t kicks;
+};
+
+static void *storm_thread(void *arg)
+{
+	struct storm *s = arg;
+	uint64_t seed = (uintptr_t)s | 1;
+
+	for (uint64_t i = 0; i < s->kicks; i++) {
+		vcpu_kick(s->vcpu);
+		for (uint64_t n = random_next(&seed) & 255; n; n--)
+			__builtin_ia32_pause();
+		if (!(i & 63))
+			sched_yield();
+	}
+	return NULL;
+}
+
+static void kick_storm(void)
+{
+	struct storm s[2];
+	struct runner r;
+	uint64_t before;
+
+	runner_start(&r, SNIPPET(out_loop), -1);
+	for (int i = 0; i < 2; i++) {
+		s[i] = (struct storm){ .vcpu = &r.guest.vcpu, .kicks = scaled(20000) };
+		need(!pthread_create(&s[i].thread, NULL, storm_thread, &s[i]), "thread");
+	}
+	for (int i = 0; i < 2; i++)
+		pthread_join(s[i].thread, NULL);
+	usleep(20000);
+	check(r.interrupted > 0 && r.interrupted <= s[0].kicks + s[1].kicks, "%llu times INTERRUPTED for %llu kicks",
+	      (unsigned long long)r.interrupted, (unsigned long long)(s[0].kicks + s[1].kicks));
+	before = r.interrupted;
+	vcpu_kick(&r.guest.vcpu);
+	check(seen(&r.interrupted, before), "the kick after the storm was lost");
+	note("storm: %llu kicks, %llu INTERRUPTED, %llu exits", (unsigned long long)(s[0].kicks + s[1].kicks),
+	     (unsigned long long)r.interrupted, (unsigned long long)r.exits);
+	runner_end(&r);
+}
+
+static volatile uint64_t handled;
+
+static void on_signal(int signal)
+{
+	(void)signal;
+	handled++;
+}
+
+static void kick_signals(void)
+{
+	struct sigaction action = { .sa_handler = on_signal };
+	uint64_t count = scaled(5000), before;
+	struct runner r;
+
+	sigaction(SIGUSR1, &action, NULL);
+	runner_start(&r, SNIPPET(spin), cpu_count_online() > 1 ? 1 : -1);
+	usleep(10000);
+	for (uint64_t i = 0; i < count; i++) {
+		before = handled;
+		pthread_kill(r.thread, SIGUSR1);
+		need(seen(&handled, before), "signal %llu does not end RUN", (unsigned long long)i);
+	}
+	usleep(20000);
+	check(handled == count, "%llu signals, %llu handled", (unsigned long long)count, (unsigned long long)handled);
+	check(r.interrupted <= count, "%llu signals, %llu times INTERRUPTED", (unsigned long long)count,
+	      (unsigned long long)r.interrupted);
+	check(r.interrupted >= count / 2, "only %llu of %llu signals came in RUN", (unsigned long long)r.interrupted,
+	      (unsigned long long)count);
+	runner_end(&r);
+}
+
+/* Many reschedules, no kick: RUN must not come back for them. */
+static void kick_none(void)
+{
+	uint64_t end = time_ms() + scaled(1500), rounds = 0;
+	struct runner r;
+
+	runner_start(&r, SNIPPET(spin), 0);
+	cpu_pin(0);
+	while (time_ms() < end) {
+		for (volatile int i = 0; i < 20000; i++)
+			;
+		sched_yield();
+		rounds++;
+	}
+	check(!r.interrupted, "%llu times INTERRUPTED without a kick in %llu yields", (unsigned long long)r.interrupted,
+	      (unsigned long long)rounds);
+	check(r.guest.vcpu.run->exit.reason == UMBRA_EXIT_NONE, "an exit: %s", vcpu_describe(&r.guest.vcpu));
+	runner_end(&r);
+}
+
+int kick_main(void)
+{
+	static const struct test tests[] = {
+		{ "none", kick_none, 30 },
+		{ "before", kick_before, 60 },
+		{ "one_cpu", kick_one_cpu, 120 },
+		{ "spin", kick_spin, 180 },
+		{ "exits", kick_exits, 180 },
+		{ "storm", kick_storm, 120 },
+		{ "signals", kick_signals, 120 },
+	};
+
+	return run_tests("kick", tests, ARRAY_SIZE(tests));
+}

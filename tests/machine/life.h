@@ -1,0 +1,11 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#ifndef UMBRA_MACHINE_LIFE_H
+#define UMBRA_MACHINE_LIFE_H
+
+#include "lib.h"
+
+void life_rmmod_busy(void);
+void life_reload(void);
+void life_kvm_busy(void);
+
+#endif
