@@ -246,7 +246,8 @@ static void leaf_d(struct builder *b)
 	uint64_t xcr0 = guest_xcr0(b->vm);
 	uint32_t r[4], size;
 
-	if (!feature_bits(b->vm, 1, 0, ECX, BIT(26)))
+	cpuid_host(1, 0, r);
+	if (!feature_bits(b->vm, 1, 0, ECX, r[ECX] & BIT(26)))
 		xcr0 = 0;
 	size = xcr0 ? cpuid_xsave_size(xcr0) : 0;
 	add(b, 0xd, 0, KVM_CPUID_FLAG_SIGNIFCANT_INDEX, (uint32_t[4]){ xcr0, size, size, xcr0 >> 32 });

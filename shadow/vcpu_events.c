@@ -223,7 +223,10 @@ int state_guest_debug(struct vcpu *vcpu, const struct kvm_guest_debug *debug)
 	if (debug->control & (KVM_GUESTDBG_INJECT_BP | KVM_GUESTDBG_INJECT_DB)) {
 		if (vcpu->exception.pending || vcpu->exception.injected)
 			return -EBUSY;
-		inject_exception(vcpu, debug->control & KVM_GUESTDBG_INJECT_DB ? EXC_DB : EXC_BP);
+		if (debug->control & KVM_GUESTDBG_INJECT_DB)
+			inject_exception(vcpu, EXC_DB);
+		else
+			inject_soft_exception(vcpu, EXC_BP, UMBRA_EVENT_SOFT_EXC, 1);
 	}
 	vcpu->guest_debug = debug->control & KVM_GUESTDBG_ENABLE ? debug->control : 0;
 	vcpu->guest_debug_regs = debug->arch;
