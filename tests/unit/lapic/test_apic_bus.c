@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include <errno.h>
+#include <signal.h>
 #include <string.h>
+#include <sys/time.h>
 
 #include "fakes.h"
 
@@ -462,11 +464,39 @@ START_TEST(many_askers)
 }
 END_TEST
 
+/* Requests come in at every instruction of the taking: a signal's handler makes them. None may be left lying unannounced. */
+static atomic_uint handled;
+
+static void request_now(int sig)
+{
+	(void)sig;
+	lapic_request(cpu, 33, false); /* its word is passed first */
+	atomic_fetch_add(&handled, 1);
+}
+
+START_TEST(none_left_lying)
+{
+	struct itimerval often = { { 0, 30 }, { 0, 30 } }, off = { { 0, 0 }, { 0, 0 } };
+	struct sigaction action = { .sa_handler = request_now, .sa_flags = SA_RESTART };
+
+	sigaction(SIGALRM, &action, NULL);
+	setitimer(ITIMER_REAL, &often, NULL);
+	while (atomic_load(&handled) < 5000) {
+		lapic_request(cpu, 250, false);
+		lapic_pending(cpu);
+		if (atomic_load(&cpu->lapic.request[0]))
+			ck_assert_uint_eq(atomic_load(&cpu->lapic.request_any), 1);
+	}
+	setitimer(ITIMER_REAL, &off, NULL);
+}
+END_TEST
+
 static Suite *suite(void)
 {
 	Suite *s = suite_create("apic_bus");
 	TCase *c = tcase_create("apic_bus");
 
+	tcase_set_timeout(c, 60);
 	tcase_add_checked_fixture(c, setup, NULL);
 	tcase_add_loop_test(c, matching, 0, sizeof(matches) / sizeof(matches[0]));
 	tcase_add_test(c, ldr_changes_count);
@@ -483,6 +513,7 @@ static Suite *suite(void)
 	tcase_add_test(c, msi_format);
 	tcase_add_test(c, scan_eoi);
 	tcase_add_test(c, many_askers);
+	tcase_add_test(c, none_left_lying);
 	suite_add_tcase(s, c);
 	return s;
 }

@@ -55,8 +55,8 @@ START_TEST(arithmetic)
 		fake_tsc = start_tsc + ticks;
 		ck_assert_uint_eq(t, clock_guest_ns(&vm)); /* host and guest agree to the ns */
 		error = t > exact ? t - (uint64_t)exact : (uint64_t)exact - t;
-		/* a rounded 32-bit factor: one in 2^31; and the bits that the guest shifts out */
-		ck_assert_uint_le(error, (uint64_t)(exact >> 31) + 17);
+		/* a factor rounded to 32 bits: half of one in 2^31; and the bits that the guest shifts out */
+		ck_assert_uint_le(error, (uint64_t)(exact >> 32) + 17);
 	}
 	fake_tsc = start_tsc - 5; /* a CPU that is a little behind: no jump */
 	ck_assert_uint_eq(clock_guest_ns(&vm), 0);
