@@ -175,4 +175,4 @@
 	{ "vmovhps xmm0, xmm1, qword ptr [rbx]", "\xc5\xf0\x16\x03", 4, 0x0, VEX },
 	{ "vmovlpd xmm1, xmm0, qword ptr [rbx]", "\xc5\xf9\x12\x0b", 4, 0x0, VEX },
 	{ "vmovntdqa ymm0, [rbx]", "\xc4\xe2\x7d\x2a\x03", 5, 0x0, VEX },
-/* clang-format on */
+	/* clang-format on */

@@ -596,4 +596,4 @@
 	  "m@1000=01000000" },
 	{ LONG64, "mov [rbx], eax", "8903", "rbx=1000 rax=1 fl=10002",
 	  "m@1000=01000000 fl=2" },
-/* clang-format on */
+	/* clang-format on */
