@@ -17,6 +17,7 @@
 #define HELLO_TIMEOUT 30 /* seconds */
 #define REPLY_TIMEOUT 60 /* seconds: a shadow that says nothing for so long counts as gone */
 #define WHY_MAX 1024
+#define END_TIMEOUT 4000 /* ms: more than the shadow's own waiter grants before it kills */
 
 static pthread_mutex_t list_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct shadow *list;
@@ -161,6 +162,7 @@ static int wait_child(struct shadow *shadow, int milliseconds)
 	}
 }
 
+/* Its socket was shut down before, or it is dead already. SIGKILL at once would hit its waiter, and leave the shadow itself. */
 static void end_child(struct shadow *shadow, int milliseconds)
 {
 	int status;
@@ -218,7 +220,8 @@ static void set_dead_locked(struct shadow *shadow, const char *why)
 	if (shadow->socket >= 0)
 		hear_last_words(shadow);
 	/* One that is still there misbehaved: it must not run the guest on behind the VMM's back. */
-	end_child(shadow, why ? 0 : 200);
+	shutdown(shadow->socket, SHUT_RDWR);
+	end_child(shadow, END_TIMEOUT);
 	describe_end(shadow, end, sizeof(end));
 	atomic_store(&shadow->dead, true);
 	glue_say("the shadow (pid %d) of the guest of process %d is gone: %s%s%s%s%s", (int)pid, (int)getpid(), why ? why : "",
@@ -324,7 +327,8 @@ static int receive_hello(struct shadow *shadow)
 	ssize_t n;
 
 	if (ret) {
-		end_child(shadow, 0);
+		shutdown(shadow->socket, SHUT_RDWR);
+		end_child(shadow, END_TIMEOUT);
 		glue_say("the shadow was not ready after %d seconds", HELLO_TIMEOUT);
 		return -ETIMEDOUT;
 	}
@@ -332,7 +336,8 @@ static int receive_hello(struct shadow *shadow)
 	if (n >= (ssize_t)sizeof(msg)) {
 		memcpy(&msg, shadow->packet, sizeof(msg));
 		if (msg.version != CHANNEL_VERSION) {
-			end_child(shadow, 0);
+			shutdown(shadow->socket, SHUT_RDWR);
+			end_child(shadow, END_TIMEOUT);
 			glue_say("the shadow speaks version %u of the channel, this library %u: they are from different builds of Umbra",
 				 msg.version, CHANNEL_VERSION);
 			return -ENODEV;
@@ -341,7 +346,8 @@ static int receive_hello(struct shadow *shadow)
 		if (!ret && msg.size == sizeof(struct channel_hello))
 			return 0;
 		if (ret != 1) {
-			end_child(shadow, 0);
+			shutdown(shadow->socket, SHUT_RDWR);
+			end_child(shadow, END_TIMEOUT);
 			glue_say("the shadow's first message is malformed");
 			return -ENODEV;
 		}
@@ -349,7 +355,8 @@ static int receive_hello(struct shadow *shadow)
 		if (msg.ret < 0 && msg.ret >= -4095)
 			said = msg.ret;
 	}
-	end_child(shadow, 1000);
+	shutdown(shadow->socket, SHUT_RDWR);
+	end_child(shadow, END_TIMEOUT);
 	return explain_start(shadow, said);
 }
 
@@ -411,7 +418,7 @@ void shadow_close(struct shadow *shadow)
 	if (!atomic_exchange(&shadow->closed, true)) {
 		/* The end of the socket is what tells it to go. */
 		shutdown(shadow->socket, SHUT_RDWR);
-		end_child(shadow, 2000);
+		end_child(shadow, END_TIMEOUT);
 	}
 	pthread_mutex_unlock(&shadow->lock);
 }
