@@ -31,7 +31,7 @@ struct eventfds {
 	pthread_mutex_t lock; /* protects irqfd[], irqfds */
 	int epoll;
 	pthread_t thread;
-	uint32_t irqfds;	       /* places ever used */
+	uint32_t irqfds; /* places ever used */
 	struct irqfd irqfd[IRQFDS_MAX];
 	struct vcpu *kick[VM_MAX_VCPUS]; /* set before the descriptor is in the set */
 	uint32_t kicks;

@@ -12,8 +12,9 @@
 /* ioeventfds: a write of the guest that only signals an eventfd. The table is a snapshot, sorted by bus and address. */
 
 #define IOEVENTS_MAX 1000 /* as many as a bus of KVM's has devices */
-#define FLAGS_KNOWN (KVM_IOEVENTFD_FLAG_DATAMATCH | KVM_IOEVENTFD_FLAG_PIO | KVM_IOEVENTFD_FLAG_DEASSIGN | \
-		     1u << kvm_ioeventfd_flag_nr_fast_mmio)
+#define FLAGS_KNOWN                                                                            \
+	(KVM_IOEVENTFD_FLAG_DATAMATCH | KVM_IOEVENTFD_FLAG_PIO | KVM_IOEVENTFD_FLAG_DEASSIGN | \
+	 1u << kvm_ioeventfd_flag_nr_fast_mmio)
 
 static bool before(const struct ioevent *event, bool pio, uint64_t addr)
 {
@@ -117,8 +118,8 @@ static int deassign(struct vm *vm, const struct ioevent *event)
 		if (!at(old, n, event->pio, event->addr))
 			return -ENOENT;
 		found = &old->event[n];
-		if (found->cookie == event->cookie && found->len == event->len && found->has_match == event->has_match &&
-		    (!event->has_match || found->match == event->match))
+		if (found->cookie == event->cookie && found->len == event->len &&
+		    found->has_match == event->has_match && (!event->has_match || found->match == event->match))
 			break;
 	}
 	fd = old->event[n].fd;

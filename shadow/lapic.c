@@ -397,7 +397,7 @@ void lapic_reset(struct vcpu *vcpu, bool init)
 int lapic_check_base(struct vcpu *vcpu, uint64_t apic_base, bool host)
 {
 	uint64_t modes = APIC_BASE_ENABLE | APIC_BASE_X2APIC;
-	uint64_t old = vcpu->apic_base & modes, new = apic_base & modes;
+	uint64_t old = vcpu->apic_base & modes, new = apic_base &modes;
 	uint64_t reserved = 0x2ff;
 
 	/* cpuid_set() derives it; before KVM_SET_CPUID2 an address has the architecture's 36 bits */

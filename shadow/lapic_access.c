@@ -15,12 +15,12 @@ struct lvt {
 
 /* In the order of their offsets. */
 static const struct lvt lvts[] = {
-	{ 0xff | APIC_LVT_MASKED | APIC_TIMER_MODE, APIC_LVT_STATUS },		  /* timer */
-	{ 0x7ff | APIC_LVT_MASKED, APIC_LVT_STATUS },				  /* thermal */
-	{ 0x7ff | APIC_LVT_MASKED, APIC_LVT_STATUS },				  /* performance counters */
+	{ 0xff | APIC_LVT_MASKED | APIC_TIMER_MODE, APIC_LVT_STATUS },		     /* timer */
+	{ 0x7ff | APIC_LVT_MASKED, APIC_LVT_STATUS },				     /* thermal */
+	{ 0x7ff | APIC_LVT_MASKED, APIC_LVT_STATUS },				     /* performance counters */
 	{ 0x7ff | 0xa000 | APIC_LVT_MASKED, APIC_LVT_STATUS | APIC_LVT_REMOTE_IRR }, /* LINT0 */
 	{ 0x7ff | 0xa000 | APIC_LVT_MASKED, APIC_LVT_STATUS | APIC_LVT_REMOTE_IRR }, /* LINT1 */
-	{ 0xff | APIC_LVT_MASKED, APIC_LVT_STATUS },				  /* error */
+	{ 0xff | APIC_LVT_MASKED, APIC_LVT_STATUS },				     /* error */
 };
 
 uint32_t lapic_version(struct vcpu *vcpu)

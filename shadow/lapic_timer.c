@@ -123,8 +123,7 @@ void lapic_timer_count_written(struct vcpu *vcpu, uint32_t count)
 		return;
 	if (lapic->timer_mode == APIC_TIMER_PERIODIC)
 		lapic->timer_period_tsc = period_ticks(vcpu);
-	arm(vcpu, clock_host_tsc(),
-	    lapic->timer_period_tsc ? lapic->timer_period_tsc : count_to_ticks(vcpu, count));
+	arm(vcpu, clock_host_tsc(), lapic->timer_period_tsc ? lapic->timer_period_tsc : count_to_ticks(vcpu, count));
 }
 
 /* Host TSC ticks until the count is 0. A periodic timer that is due but was not looked at yet has wrapped. */

@@ -89,7 +89,7 @@ static int table_add(const struct vm *vm, struct route_table *table, const struc
 	route = &table->route[entry->gsi];
 	if (route->used)
 		return -EINVAL; /* an MSI has its GSI to itself */
-	*route = (struct route){
+	*route = (struct route) {
 		.used = true,
 		.address_lo = entry->u.msi.address_lo,
 		.address_hi = entry->u.msi.address_hi,

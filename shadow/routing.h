@@ -12,7 +12,7 @@ struct vcpu;
 int routing_create(struct vm *vm);
 /* KVM_SET_GSI_ROUTING: all or nothing; -EINVAL as KVM. */
 int routing_set(struct vm *vm, const struct kvm_irq_routing_entry *entries, uint32_t count);
-/* KVM_IRQ_LINE(_STATUS), irqfd: any thread. >= 0: delivered to so many; -1: ignored (level 0 of an MSI, no route, nobody there). */
+/* KVM_IRQ_LINE(_STATUS), irqfd: any thread. >= 0: delivered to so many; -1: ignored (level 0, no route, nobody there) */
 int routing_set_irq(struct vm *vm, uint32_t gsi, int level);
 /* KVM_SIGNAL_MSI */
 int routing_signal_msi(struct vm *vm, const struct kvm_msi *msi);

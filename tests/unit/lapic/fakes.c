@@ -50,11 +50,27 @@ void *vm_gpa_to_hva(struct vm *of, uint64_t gpa, size_t len, bool write)
 	return fake_ram + (gpa - FAKE_RAM_GPA);
 }
 
-void vm_read_lock(struct vm *of) { (void)of; }
-void vm_read_unlock(struct vm *of) { (void)of; }
-void vm_synchronize(struct vm *of) { (void)of; }
-void sandbox_thread(enum sandbox_role role) { ck_assert(role == SANDBOX_EVENT); }
-void sandbox_die(const char *reason) { ck_abort_msg("%s", reason); abort(); }
+void vm_read_lock(struct vm *of)
+{
+	(void)of;
+}
+void vm_read_unlock(struct vm *of)
+{
+	(void)of;
+}
+void vm_synchronize(struct vm *of)
+{
+	(void)of;
+}
+void sandbox_thread(enum sandbox_role role)
+{
+	ck_assert(role == SANDBOX_EVENT);
+}
+void sandbox_die(const char *reason)
+{
+	ck_abort_msg("%s", reason);
+	abort();
+}
 
 struct vcpu *fake_vcpu(unsigned int n)
 {

@@ -16,7 +16,7 @@
 extern uint64_t fake_tsc;
 extern bool fake_has_x2apic, fake_has_deadline;
 extern struct vm vm;
-extern struct vcpu *cpu; /* vm.vcpu[0] */
+extern struct vcpu *cpu;			/* vm.vcpu[0] */
 extern atomic_uint fake_notified[VM_MAX_VCPUS]; /* all requests since the last fake_clear() */
 extern atomic_uint fake_calls[VM_MAX_VCPUS];	/* calls of vcpu_notify() */
 extern uint8_t fake_ram[FAKE_RAM_SIZE];

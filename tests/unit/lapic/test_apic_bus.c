@@ -70,16 +70,13 @@ static const struct {
 	bool logical;
 	uint32_t takers;
 } matches[] = {
-	{ 0, 3, false, 1 << 3 },       { 0, 0, false, 1 },	       { 0, 9, false, 0 },
-	{ 0, 0xff, false, ALL },       { 0, 0x103, false, 0 },
-	{ 0, 0x81, true, 0x81 },       { 0, 0xff, true, ALL },	       { 0, 0, true, 0 },
-	{ 1, 0x13, true, 0x0c },       { 1, 0x32, true, 0x80 },	       { 1, 0x0c, true, 0 },
-	{ 1, 0x43, true, 0 },	       { 1, 0xff, true, ALL },	       { 1, 5, false, 1 << 5 },
-	{ 2, 6, false, 1 << 6 },       { 2, 0xff, false, 0 },	       { 2, 0xffffffff, false, ALL },
-	{ 2, 0x81, true, 0x81 },       { 2, 0x10001, true, 0 },	       { 2, 0xffffffff, true, ALL },
-	{ 2, 0xff, true, ALL },	       { 2, 0x100ff, true, 0 },
-	{ 3, 0xff, false, 0x55 },      { 3, 0xffffffff, false, ALL },  { 3, 4, false, 1 << 4 },
-	{ 3, 5, false, 1 << 5 },
+	{ 0, 3, false, 1 << 3 },       { 0, 0, false, 1 },	{ 0, 9, false, 0 },	  { 0, 0xff, false, ALL },
+	{ 0, 0x103, false, 0 },	       { 0, 0x81, true, 0x81 }, { 0, 0xff, true, ALL },	  { 0, 0, true, 0 },
+	{ 1, 0x13, true, 0x0c },       { 1, 0x32, true, 0x80 }, { 1, 0x0c, true, 0 },	  { 1, 0x43, true, 0 },
+	{ 1, 0xff, true, ALL },	       { 1, 5, false, 1 << 5 }, { 2, 6, false, 1 << 6 },  { 2, 0xff, false, 0 },
+	{ 2, 0xffffffff, false, ALL }, { 2, 0x81, true, 0x81 }, { 2, 0x10001, true, 0 },  { 2, 0xffffffff, true, ALL },
+	{ 2, 0xff, true, ALL },	       { 2, 0x100ff, true, 0 }, { 3, 0xff, false, 0x55 }, { 3, 0xffffffff, false, ALL },
+	{ 3, 4, false, 1 << 4 },       { 3, 5, false, 1 << 5 },
 };
 
 START_TEST(matching)
@@ -146,28 +143,20 @@ END_TEST
 static const struct {
 	uint32_t icr, vector, nmi, init, sipi;
 } icrs[] = {
-	{ 0x00055, 1 << 5, 0, 0, 0 },
-	{ 0x04055, 1 << 5, 0, 0, 0 },
-	{ 0x08055, 1 << 5, 0, 0, 0 },	 /* the trigger mode is ignored */
-	{ 0x00155, 1 << 5, 0, 0, 0 },	 /* lowest priority of one */
-	{ 0x40055, 1 << 2, 0, 0, 0 },
-	{ 0x80055, ALL, 0, 0, 0 },
-	{ 0xc0055, ALL & ~4, 0, 0, 0 },
-	{ 0x00400, 0, 1 << 5, 0, 0 },
-	{ 0x80400, 0, ALL, 0, 0 },
-	{ 0xc0400, 0, ALL & ~4, 0, 0 },
-	{ 0x00500, 0, 0, 1 << 5, 0 },
-	{ 0x0c500, 0, 0, 1 << 5, 0 },	 /* level assert */
-	{ 0x08500, 0, 0, 0, 0 },	 /* level de-assert */
-	{ 0xc0500, 0, 0, ALL & ~4, 0 },
-	{ 0x80500, 0, 0, 0, 0 },	 /* nobody resets itself */
-	{ 0x40500, 0, 0, 0, 0 },
-	{ 0x00655, 0, 0, 0, 1 << 5 },
-	{ 0xc0655, 0, 0, 0, ALL & ~4 },
-	{ 0x40655, 0, 0, 0, 0 },
-	{ 0x00255, 0, 0, 0, 0 },	 /* SMI */
-	{ 0x00355, 0, 0, 0, 0 },	 /* reserved */
-	{ 0x00755, 0, 0, 0, 0 },	 /* ExtINT */
+	{ 0x00055, 1 << 5, 0, 0, 0 },	{ 0x04055, 1 << 5, 0, 0, 0 },
+	{ 0x08055, 1 << 5, 0, 0, 0 }, /* the trigger mode is ignored */
+	{ 0x00155, 1 << 5, 0, 0, 0 }, /* lowest priority of one */
+	{ 0x40055, 1 << 2, 0, 0, 0 },	{ 0x80055, ALL, 0, 0, 0 },
+	{ 0xc0055, ALL & ~4, 0, 0, 0 }, { 0x00400, 0, 1 << 5, 0, 0 },
+	{ 0x80400, 0, ALL, 0, 0 },	{ 0xc0400, 0, ALL & ~4, 0, 0 },
+	{ 0x00500, 0, 0, 1 << 5, 0 },	{ 0x0c500, 0, 0, 1 << 5, 0 }, /* level assert */
+	{ 0x08500, 0, 0, 0, 0 },				      /* level de-assert */
+	{ 0xc0500, 0, 0, ALL & ~4, 0 }, { 0x80500, 0, 0, 0, 0 },      /* nobody resets itself */
+	{ 0x40500, 0, 0, 0, 0 },	{ 0x00655, 0, 0, 0, 1 << 5 },
+	{ 0xc0655, 0, 0, 0, ALL & ~4 }, { 0x40655, 0, 0, 0, 0 },
+	{ 0x00255, 0, 0, 0, 0 }, /* SMI */
+	{ 0x00355, 0, 0, 0, 0 }, /* reserved */
+	{ 0x00755, 0, 0, 0, 0 }, /* ExtINT */
 };
 
 static void check_icr(unsigned int i)
@@ -360,7 +349,7 @@ START_TEST(msi_format)
 	msi.address_lo |= 8; /* redirection hint: one of them */
 	ck_assert_int_eq(routing_signal_msi(&vm, &msi), 1);
 	ck_assert_int_eq(__builtin_popcount(who(0x55)), 1);
-	msi = (struct kvm_msi){ .address_lo = 0xfee05000, .data = 0x400 };
+	msi = (struct kvm_msi) { .address_lo = 0xfee05000, .data = 0x400 };
 	ck_assert_int_eq(routing_signal_msi(&vm, &msi), 1);
 	ck_assert_uint_eq(notified(VCPU_REQ_NMI), 1 << 5);
 	msi.flags = 2;

@@ -35,8 +35,8 @@ static uint64_t guest_ns(const volatile struct pvtime *p, uint64_t guest_tsc)
 	return p->system_time + (uint64_t)((unsigned __int128)delta * p->mul >> 32);
 }
 
-static const uint32_t khz[] = { 1000, 19200, 400000, 500000, 999999, 1000000, 1000001, 1999999, 2000000, 2000001,
-				2593906, 2999999, 3700000, 4000001, 5200000, 8000000, 20000000 };
+static const uint32_t khz[] = { 1000,	 19200,	  400000,  500000,  999999,  1000000, 1000001, 1999999, 2000000,
+				2000001, 2593906, 2999999, 3700000, 4000001, 5200000, 8000000, 20000000 };
 
 START_TEST(arithmetic)
 {
@@ -92,7 +92,8 @@ START_TEST(page_checks)
 	ck_assert_uint_eq(cpu->msrs->system_time, 0);
 	ck_assert_int_eq(clock_write_system_time(cpu, 0x5001), 0); /* no memory: nothing written */
 	ck_assert_int_eq(clock_write_system_time(cpu, ~0ull - 2), 0);
-	ck_assert_int_eq(clock_write_system_time(cpu, (FAKE_RAM_GPA + FAKE_RAM_SIZE - 28) | 1), 0); /* 4 bytes too few */
+	ck_assert_int_eq(clock_write_system_time(cpu, (FAKE_RAM_GPA + FAKE_RAM_SIZE - 28) | 1),
+			 0); /* 4 bytes too few */
 	for (unsigned int i = 0; i < FAKE_RAM_SIZE; i++)
 		ck_assert_uint_eq(fake_ram[i], 0);
 	ck_assert_int_eq(clock_write_system_time(cpu, (FAKE_RAM_GPA + FAKE_RAM_SIZE - 32) | 1), 0);

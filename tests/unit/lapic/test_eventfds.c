@@ -29,7 +29,7 @@ static void setup(void)
 
 static void nap(long ms)
 {
-	nanosleep(&(struct timespec){ ms / 1000, ms % 1000 * 1000000 }, NULL);
+	nanosleep(&(struct timespec) { ms / 1000, ms % 1000 * 1000000 }, NULL);
 }
 
 /* Waits until so many notifications have reached vCPU 0. */

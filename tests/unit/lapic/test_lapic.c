@@ -49,7 +49,8 @@ START_TEST(reset_values)
 		if (reg != APIC_LVT_LINT0)
 			ck_assert_uint_eq(reg_read(cpu, reg), 0x10000);
 	for (uint32_t reg = 0; reg < 0x400; reg += 16)
-		if (reg != APIC_VERSION && reg != APIC_SVR && reg != APIC_DFR && (reg < APIC_LVT_TIMER || reg > APIC_LVT_ERROR))
+		if (reg != APIC_VERSION && reg != APIC_SVR && reg != APIC_DFR &&
+		    (reg < APIC_LVT_TIMER || reg > APIC_LVT_ERROR))
 			ck_assert_uint_eq(reg_read(cpu, reg), 0);
 	ck_assert_int_eq(lapic_pending(cpu), -1);
 	ck_assert(lapic_accepts_pic(cpu));
@@ -355,13 +356,23 @@ static const struct {
 	uint64_t old, new;
 	int guest, host;
 } transitions[] = {
-	{ EN, EN, 0, 0 },	 { EN, X2, 0, 0 },	  { EN, 0, 0, 0 },
-	{ X2, X2, 0, 0 },	 { X2, EN, -EINVAL, 0 },  { X2, 0, 0, 0 },
-	{ 0, 0, 0, 0 },		 { 0, EN, 0, 0 },	  { 0, X2, -EINVAL, 0 },
-	{ EN, APIC_BASE_X2APIC, -EINVAL, -EINVAL }, { 0, APIC_BASE_X2APIC, -EINVAL, -EINVAL },
-	{ EN, EN | 1, -EINVAL, -EINVAL },	 { EN, EN | 1 << 9, -EINVAL, -EINVAL },
-	{ EN, EN | APIC_BASE_BSP, 0, 0 },	 { EN, EN | 1ull << 40, -EINVAL, -EINVAL },
-	{ EN, EN | 1ull << 39, 0, 0 },		 { EN, EN | 1ull << 63, -EINVAL, -EINVAL },
+	{ EN, EN, 0, 0 },
+	{ EN, X2, 0, 0 },
+	{ EN, 0, 0, 0 },
+	{ X2, X2, 0, 0 },
+	{ X2, EN, -EINVAL, 0 },
+	{ X2, 0, 0, 0 },
+	{ 0, 0, 0, 0 },
+	{ 0, EN, 0, 0 },
+	{ 0, X2, -EINVAL, 0 },
+	{ EN, APIC_BASE_X2APIC, -EINVAL, -EINVAL },
+	{ 0, APIC_BASE_X2APIC, -EINVAL, -EINVAL },
+	{ EN, EN | 1, -EINVAL, -EINVAL },
+	{ EN, EN | 1 << 9, -EINVAL, -EINVAL },
+	{ EN, EN | APIC_BASE_BSP, 0, 0 },
+	{ EN, EN | 1ull << 40, -EINVAL, -EINVAL },
+	{ EN, EN | 1ull << 39, 0, 0 },
+	{ EN, EN | 1ull << 63, -EINVAL, -EINVAL },
 };
 
 START_TEST(base_transitions)
@@ -383,12 +394,12 @@ START_TEST(base_effects)
 	ck_assert_uint_eq(msr_value(0x802), 0x25);
 	ck_assert_uint_eq(msr_value(0x80d), 0x20020);
 	ck_assert_uint_eq(msr_value(0x80f), 0x1ff); /* kept */
-	ck_assert(!lapic_mmio_read(cpu, APIC_ID, 4, &(uint32_t){ 0 }));
-	ck_assert(!lapic_mmio_write(cpu, APIC_TPR, 4, &(uint32_t){ 0 }));
+	ck_assert(!lapic_mmio_read(cpu, APIC_ID, 4, &(uint32_t) { 0 }));
+	ck_assert(!lapic_mmio_write(cpu, APIC_TPR, 4, &(uint32_t) { 0 }));
 	lapic_request(cpu, 0x80, false);
 	lapic_set_base(cpu, APIC_BASE_DEFAULT);
 	ck_assert_int_eq(lapic_pending(cpu), -1);
-	ck_assert(!lapic_mmio_read(cpu, APIC_ID, 4, &(uint32_t){ 0 }));
+	ck_assert(!lapic_mmio_read(cpu, APIC_ID, 4, &(uint32_t) { 0 }));
 	lapic_request(cpu, 0x80, false);
 	lapic_set_base(cpu, APIC_BASE_DEFAULT | EN);
 	ck_assert_int_eq(lapic_pending(cpu), -1);
@@ -396,7 +407,7 @@ START_TEST(base_effects)
 	ck_assert_uint_eq(reg_read(cpu, APIC_LDR), 0);
 	ck_assert_uint_eq(reg_read(cpu, APIC_SVR), 0xff);
 	ck_assert_int_eq(lapic_msr_write(cpu, 0x808, 0), -1); /* x2APIC's MSRs are gone */
-	ck_assert_int_eq(lapic_msr_read(cpu, 0x808, &(uint64_t){ 0 }), -1);
+	ck_assert_int_eq(lapic_msr_read(cpu, 0x808, &(uint64_t) { 0 }), -1);
 }
 END_TEST
 
@@ -427,23 +438,40 @@ static const struct {
 	bool readable;
 	uint64_t good, bad;
 } msrs[] = {
-	{ 0x802, true, ~0ull, 0 },	    { 0x803, true, ~0ull, 0 },
-	{ 0x808, true, 0xff, 0x100 },	    { 0x809, false, ~0ull, 0 },
-	{ 0x80a, true, ~0ull, 0 },	    { 0x80b, false, 0, 1 },
-	{ 0x80d, true, ~0ull, 0 },	    { 0x80e, false, ~0ull, 0 },
-	{ 0x80f, true, 0x13ff, 0x4000 },    { 0x810, true, ~0ull, 0 },
-	{ 0x817, true, ~0ull, 0 },	    { 0x818, true, ~0ull, 0 },
-	{ 0x81f, true, ~0ull, 0 },	    { 0x827, true, ~0ull, 0 },
-	{ 0x828, true, 0, 1 },		    { 0x82f, false, ~0ull, 0 },
-	{ 0x830, true, 0xff00000540ull, 0x100000 }, { 0x831, false, ~0ull, 0 },
-	{ 0x832, true, 0x710ff, 0x100 },    { 0x833, true, 0x117ff, 0x2000 },
-	{ 0x834, true, 0x117ff, 0x20000 },  { 0x835, true, 0x1f7ff, 0x800 },
-	{ 0x836, true, 0x1f7ff, 0x40000 },  { 0x837, true, 0x110ff, 0x700 },
-	{ 0x838, true, 0xffffffff, 0x100000000 }, { 0x839, true, ~0ull, 0 },
-	{ 0x83e, true, 0xb, 4 },	    { 0x83f, false, 0x40, 0x140 },
-	{ 0x800, false, ~0ull, 0 },	    { 0x840, false, ~0ull, 0 },
-	{ 0x8ff, false, ~0ull, 0 },	    { 0x900, false, ~0ull, 0 },
-	{ 0x80c, false, ~0ull, 0 },	    { 0x7ff, false, ~0ull, 0 },
+	{ 0x802, true, ~0ull, 0 },
+	{ 0x803, true, ~0ull, 0 },
+	{ 0x808, true, 0xff, 0x100 },
+	{ 0x809, false, ~0ull, 0 },
+	{ 0x80a, true, ~0ull, 0 },
+	{ 0x80b, false, 0, 1 },
+	{ 0x80d, true, ~0ull, 0 },
+	{ 0x80e, false, ~0ull, 0 },
+	{ 0x80f, true, 0x13ff, 0x4000 },
+	{ 0x810, true, ~0ull, 0 },
+	{ 0x817, true, ~0ull, 0 },
+	{ 0x818, true, ~0ull, 0 },
+	{ 0x81f, true, ~0ull, 0 },
+	{ 0x827, true, ~0ull, 0 },
+	{ 0x828, true, 0, 1 },
+	{ 0x82f, false, ~0ull, 0 },
+	{ 0x830, true, 0xff00000540ull, 0x100000 },
+	{ 0x831, false, ~0ull, 0 },
+	{ 0x832, true, 0x710ff, 0x100 },
+	{ 0x833, true, 0x117ff, 0x2000 },
+	{ 0x834, true, 0x117ff, 0x20000 },
+	{ 0x835, true, 0x1f7ff, 0x800 },
+	{ 0x836, true, 0x1f7ff, 0x40000 },
+	{ 0x837, true, 0x110ff, 0x700 },
+	{ 0x838, true, 0xffffffff, 0x100000000 },
+	{ 0x839, true, ~0ull, 0 },
+	{ 0x83e, true, 0xb, 4 },
+	{ 0x83f, false, 0x40, 0x140 },
+	{ 0x800, false, ~0ull, 0 },
+	{ 0x840, false, ~0ull, 0 },
+	{ 0x8ff, false, ~0ull, 0 },
+	{ 0x900, false, ~0ull, 0 },
+	{ 0x80c, false, ~0ull, 0 },
+	{ 0x7ff, false, ~0ull, 0 },
 };
 
 START_TEST(x2apic_msrs)
