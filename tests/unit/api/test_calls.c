@@ -298,7 +298,7 @@ END_TEST
 START_TEST(test_msrs)
 {
 	struct {
-		struct kvm_msrs head;
+		struct { uint32_t nmsrs, pad; } head; /* as struct kvm_msrs */
 		struct kvm_msr_entry e[3];
 	} m = { .head.nmsrs = 3, .e = { { .index = 0xc0000081, .data = 5 }, { .index = 0x12345 }, { .index = 0xc0000082, .data = 6 } } };
 	uint32_t size;
@@ -321,7 +321,7 @@ START_TEST(test_msrs)
 END_TEST
 
 static struct {
-	struct kvm_cpuid2 head;
+	struct { uint32_t nent, pad; } head; /* as struct kvm_cpuid2 */
 	struct kvm_cpuid_entry2 e[256];
 } cpuid;
 

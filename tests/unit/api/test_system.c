@@ -102,7 +102,7 @@ END_TEST
 START_TEST(test_feature_msrs)
 {
 	struct {
-		struct kvm_msrs head;
+		struct { uint32_t nmsrs, pad; } head; /* as struct kvm_msrs */
 		struct kvm_msr_entry e[3];
 	} in = { .head.nmsrs = 3, .e = { { .index = 0x8b }, { .index = 0x10a }, { .index = 0x10 } } };
 
