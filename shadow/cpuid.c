@@ -51,7 +51,8 @@ static const struct kvm_cpuid_entry2 *find_slow(const struct vcpu *vcpu, uint32_
 	return NULL;
 }
 
-const struct kvm_cpuid_entry2 *cpuid_find(const struct vcpu *vcpu, uint32_t function, uint32_t index)
+static inline __attribute__((always_inline)) const struct kvm_cpuid_entry2 *find(const struct vcpu *vcpu, uint32_t function,
+										  uint32_t index)
 {
 	uint32_t i;
 
@@ -64,6 +65,11 @@ const struct kvm_cpuid_entry2 *cpuid_find(const struct vcpu *vcpu, uint32_t func
 			return e;
 	}
 	return NULL;
+}
+
+const struct kvm_cpuid_entry2 *cpuid_find(const struct vcpu *vcpu, uint32_t function, uint32_t index)
+{
+	return find(vcpu, function, index);
 }
 
 static void index_entries(struct vcpu *vcpu)
@@ -224,9 +230,9 @@ static void dynamic(struct vcpu *vcpu, uint32_t function, uint32_t index, uint32
 	}
 }
 
-void cpuid_guest(struct vcpu *vcpu, uint32_t function, uint32_t index, uint32_t regs[4])
+static inline __attribute__((always_inline)) void answer(struct vcpu *vcpu, uint32_t function, uint32_t index, uint32_t regs[4])
 {
-	const struct kvm_cpuid_entry2 *e = cpuid_find(vcpu, function, index);
+	const struct kvm_cpuid_entry2 *e = find(vcpu, function, index);
 
 	if (!e) {
 		missing(vcpu, function, index, regs);
@@ -236,8 +242,13 @@ void cpuid_guest(struct vcpu *vcpu, uint32_t function, uint32_t index, uint32_t 
 	regs[1] = e->ebx;
 	regs[2] = e->ecx;
 	regs[3] = e->edx;
-	if (function == 1 || function == 0xd)
+	if (__builtin_expect(function == 1 || function == 0xd, 0))
 		dynamic(vcpu, function, index, regs);
+}
+
+void cpuid_guest(struct vcpu *vcpu, uint32_t function, uint32_t index, uint32_t regs[4])
+{
+	answer(vcpu, function, index, regs);
 }
 
 void cpuid_exit(struct vcpu *vcpu)
@@ -250,7 +261,7 @@ void cpuid_exit(struct vcpu *vcpu)
 		inject_gp(vcpu);
 		return;
 	}
-	cpuid_guest(vcpu, gpr[UMBRA_RAX], gpr[UMBRA_RCX], regs);
+	answer(vcpu, gpr[UMBRA_RAX], gpr[UMBRA_RCX], regs);
 	gpr[UMBRA_RAX] = regs[0];
 	gpr[UMBRA_RBX] = regs[1];
 	gpr[UMBRA_RCX] = regs[2];
