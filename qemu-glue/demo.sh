@@ -32,7 +32,7 @@ progress() {
 	while true; do
 		if IFS= read -r -t 1 more; then
 			[ -z "$dots" ] || echo
-			case $text$more in TESTBED-*) ;; *) echo "$text$more" ;; esac
+			case $text$more in TESTBED-* | 'umbra: exits '* | 'umbra: runs '* | 'umbra: calls '*) ;; *) echo "$text$more" ;; esac
 			text='' dots=
 		elif [ $? -gt 128 ]; then # nothing new, or a part of a line
 			text=$text$more dots=1
@@ -95,18 +95,17 @@ shim_lines=$(cloc --quiet --csv --include-lang="C,C/C++ Header,Assembly" "$demo_
 
 if [ -z "$obstacle" ]; then
 	echo "== running on this machine: it has VMX and nothing is in the way"
-	step "building for $(uname -r)" configure_build native gcc -DUMBRA_KDIR="/lib/modules/$(uname -r)/build" -DUMBRA_PARTS="$product_parts"
-	step "putting the parts together" "$testbed/umbra-root.sh" "$build_root/native" "$build_root/native-root"
+	step "building for $(uname -r)" root_build demo-native "/lib/modules/$(uname -r)/build"
 	step "the guest's file system" guest_initrd "$scratch/initrd"
-	export umbra_scripts=$testbed/in umbra_ko=$build_root/native-root/umbra.ko guest_kernel=/boot/vmlinuz-$(uname -r)
-	export guest_initrd=$scratch/initrd shim_lines UMBRA_ROOT=$build_root/native-root
+	export umbra_scripts=$testbed/in umbra_ko=$build_root/demo-native-root/umbra.ko guest_kernel=/boot/vmlinuz-$(uname -r)
+	export guest_initrd=$scratch/initrd shim_lines UMBRA_ROOT=$build_root/demo-native-root
 	export PATH=$UMBRA_ROOT/usr/bin:$PATH
 	bash "$testbed/in/demo.sh" </dev/null >"$scratch/console" 2>&1 &
 else
 	echo "== running on an emulated machine (Bochs, VMX): $obstacle"
-	step "building for Debian's kernel $(kernel_release 6.1)" product_build
+	step "building for Debian's kernel $(kernel_release 6.1)" root_build demo "$(kdir 6.1)"
 	echo "== starting the machine: 20 seconds of boot, then the guest"
-	"$testbed/machine.sh" --hw vmx --cpus 1 --overlay "$build_root/root" --script "$testbed/in/demo.sh" \
+	"$testbed/machine.sh" --hw vmx --cpus 1 --overlay "$build_root/demo-root" --script "$testbed/in/demo.sh" \
 		--append "shim_lines=$shim_lines" --timeout 600 --log "$scratch/console" 2>"$scratch/errors" &
 fi
 child=$!

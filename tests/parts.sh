@@ -23,13 +23,21 @@ configure_build() {
 		bounded 900 cmake --build "$tree" -j "$(nproc)"
 }
 
-product_parts="shim;seccomp;runtime;shadow;qemu-glue;bench;tests/machine"
+installed_parts="shim;seccomp;runtime;shadow;qemu-glue"
+product_parts="$installed_parts;bench;tests/machine"
 unit_parts="seccomp;runtime;shadow;qemu-glue;tests/unit"
 
 product_build() {
 	configure_build product gcc -DCMAKE_BUILD_TYPE=RelWithDebInfo -DUMBRA_KDIR="$(kdir 6.1)" \
 		-DUMBRA_PARTS="$product_parts" &&
 		"$testbed/umbra-root.sh" "$build_root/product" "$build_root/root"
+}
+
+# root_build NAME KERNEL-HEADERS: what is installed, nothing else; for the demo
+root_build() {
+	configure_build "$1" gcc -DCMAKE_BUILD_TYPE=RelWithDebInfo -DUMBRA_WERROR=OFF -DUMBRA_KDIR="$2" \
+		-DUMBRA_PARTS="$installed_parts" &&
+		"$testbed/umbra-root.sh" "$build_root/$1" "$build_root/$1-root"
 }
 
 part_build() {

@@ -22,13 +22,15 @@ own_namespaces() { # those that differ from ours
 		[ "$(readlink "/proc/$1/ns/$n")" = "$(readlink "/proc/self/ns/$n")" ] || printf '%s ' $n
 	done
 }
-private_kib() { awk '/^Private_(Clean|Dirty):/ { s += $2 } END { print s + 0 }' "/proc/$1/smaps_rollup"; }
-# The shared memory of a shadow is its guest's: private pages alone are the shadow's own.
+# The guest's memory is a memfd; pages of it that nobody else maps at the moment are not the process's own.
+private_kib() {
+	awk '/^[0-9a-f]+-[0-9a-f]+ / { guest = /memfd:umbra-/ } /^Private_(Clean|Dirty):/ && !guest { s += $2 } END { print s + 0 }' "/proc/$1/smaps"
+}
 report_process() { # PID TITLE
 	echo "$2"
 	echo "  process         $1 ($(cat "/proc/$1/comm")), uid $(field "$1" Uid | awk '{ print $1 }') ($(user_of "$(field "$1" Uid | awk '{ print $1 }')")), parent $(field "$1" PPid)"
 	echo "  threads         $(cat /proc/"$1"/task/*/comm | sort | uniq -c | awk '{ printf "%s%s x%s", s, $2, $1; s = ", " }')"
-	echo "  private memory  $(private_kib "$1") KiB"
+	echo "  private memory  without the guest's: $(private_kib "$1") KiB"
 	echo "  capabilities    effective $(field "$1" CapEff), bounding $(field "$1" CapBnd)"
 	echo "  NoNewPrivs      $(field "$1" NoNewPrivs)"
 	echo "  Seccomp         $(cat /proc/"$1"/task/*/status | awk '$1 == "Seccomp:" { m = $2 } $1 == "Seccomp_filters:" { n[$2]++ } END { printf "mode %s;", m; for (i in n) printf " %s thread(s) with %s filter(s)", n[i], i; print "" }')"
@@ -53,11 +55,16 @@ for i in $(seq 1 600); do # two minutes
 	kill -0 "$vmm" 2>/dev/null || break
 	sleep 0.2
 done
-shadow=$(pidof umbra-shadow | awk '{ print $1 }')
+shadow=
+for p in $(pidof umbra-shadow); do # its waiter has the same name, but no VM
+	ls -l "/proc/$p/fd" | grep -q 'anon_inode:umbra-vm' && shadow=$p
+done
 qemu_pid=$(pidof $qemu | awk '{ print $1 }')
 if [ -n "$shadow" ] && [ -n "$qemu_pid" ]; then
 	{
 		report_process "$qemu_pid" "QEMU: devices of the guest; has no descriptor of the module"
+		waiter=$(field "$shadow" PPid)
+		[ "$waiter" = "$qemu_pid" ] || report_process "$waiter" "first process of the shadow's PID namespace: waits for its end"
 		report_process "$shadow" "umbra-shadow: the hypervisor, user mode, one process a guest"
 	} >"$out/report" 2>&1
 fi
