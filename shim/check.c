@@ -1,17 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #include "check.h"
 
-#include <asm/processor-flags.h>
-
-#define EFER_LME (1ULL << 8)
-#define EFER_LMA (1ULL << 10)
 #define PAGE_MASK_LOW (UMBRA_PAGE_SIZE - 1ULL)
 
-static bool is_canonical(__u64 address, __u32 bits)
+/* Addresses of 48 bits: five-level paging is not offered. */
+static bool is_canonical(__u64 address)
 {
-	__u64 top = address >> (bits - 1);
-
-	return !top || top == ~0ULL >> (bits - 1);
+	return (__u64)((__s64)(address << 16) >> 16) == address;
 }
 
 /* size bytes from base end at or before end; no sum that could wrap is formed. */
@@ -89,107 +84,38 @@ int range_find(const struct gpa_range *ranges, int count, __u64 gpa)
 /* Attack: an unknown bit that reaches a control field. (S1) */
 __u32 check_control(const struct umbra_run *in)
 {
-	if ((in->dirty | in->want | in->want_emul) & ~UMBRA_STATE_ALL)
-		return UMBRA_BAD_DIRTY;
-	if (in->intercepts & ~UMBRA_ICPT_ALL || in->flags & ~(UMBRA_RUN_FLUSH_TLB | UMBRA_RUN_NO_ENTRY))
-		return UMBRA_BAD_DIRTY;
-	if (in->reserved[0] | in->reserved[1])
-		return UMBRA_BAD_DIRTY;
-	if (in->tpr_threshold > 15)
-		return UMBRA_BAD_TPR;
-	return 0;
+	if ((in->dirty | in->want | in->want_emul) & ~UMBRA_STATE_ALL || in->intercepts & ~UMBRA_ICPT_ALL ||
+	    in->flags & ~(UMBRA_RUN_FLUSH_TLB | UMBRA_RUN_NO_ENTRY) || in->reserved[0] | in->reserved[1] ||
+	    in->tpr_threshold > 15)
+		return UMBRA_BAD_CONTROL;
+	return in->inject.flags & ~(UMBRA_EVENT_VALID | UMBRA_EVENT_ERROR_CODE) ? UMBRA_BAD_EVENT : 0;
 }
 
-/* Attack: an event of a type or vector that only the hardware may make. (SDM 3C 27.2.1.3) */
-__u32 check_event(const struct umbra_event *event)
+/* Attack: an XSETBV that faults in the host. (S4; SDM 1 13.3) */
+static bool xcr0_ok(__u64 xcr0, __u64 may)
 {
-	bool soft = event->type >= UMBRA_EVENT_SOFT_INT && event->type <= UMBRA_EVENT_SOFT_EXC;
+	__u64 avx512 = xcr0 & 0xe0;
 
-	if (event->flags & ~(UMBRA_EVENT_VALID | UMBRA_EVENT_ERROR_CODE))
-		return UMBRA_BAD_EVENT;
-	if (!(event->flags & UMBRA_EVENT_VALID))
-		return 0;
-	if (event->flags & UMBRA_EVENT_ERROR_CODE && event->type != UMBRA_EVENT_EXC)
-		return UMBRA_BAD_EVENT;
-	if (soft && (event->insn_len < 1 || event->insn_len > 15))
-		return UMBRA_BAD_EVENT;
-	switch (event->type) {
-	case UMBRA_EVENT_INTR:
-	case UMBRA_EVENT_SOFT_INT:
-		return 0;
-	case UMBRA_EVENT_NMI:
-		return event->vector == 2 ? 0 : UMBRA_BAD_EVENT;
-	case UMBRA_EVENT_EXC:
-		return event->vector < 32 && event->vector != 2 ? 0 : UMBRA_BAD_EVENT;
-	case UMBRA_EVENT_ICEBP:
-		return event->vector == 1 ? 0 : UMBRA_BAD_EVENT;
-	case UMBRA_EVENT_SOFT_EXC:
-		return event->vector == 3 || event->vector == 4 ? 0 : UMBRA_BAD_EVENT;
-	default:
-		return UMBRA_BAD_EVENT;
-	}
+	if (!may)
+		return !xcr0;
+	return !(xcr0 & ~may) && xcr0 & 1 && (xcr0 & 6) != 4 && (!avx512 || (avx512 == 0xe0 && xcr0 & 4));
 }
 
-/* Attack: control-register bits that switch on what the shim does not manage (VMXE, SMXE, PKE, CET, LA57),
- * or an XCR0 that makes XSETBV fault in the host (CVE-2014-3610's class). (S4; SDM 1 13.3) */
-static __u32 check_cr(const struct umbra_run *in, const struct limits *limits)
+/*
+ * Attacks: control-register bits that switch on what the shim does not manage (VMXE, SMXE, PKE, CET, LA57); a WRMSR that
+ * faults in the host, or an address that SYSRET would fault on there. (S4; CVE-2014-3610)
+ */
+__u32 check_state(const struct umbra_run *in, const struct limits *limits)
 {
-	__u64 avx512 = in->xcr0 & 0xe0;
-
-	if (in->cr0 & ~limits->cr0_may || (in->cr0 & X86_CR0_PG && !(in->cr0 & X86_CR0_PE)))
+	if (in->cr0 & ~limits->cr0_may)
 		return UMBRA_BAD_CR0;
-	if (in->cr3 >> limits->gpa_bits)
-		return UMBRA_BAD_CR3;
 	if (in->cr4 & ~limits->cr4_may)
 		return UMBRA_BAD_CR4;
 	if (in->efer & ~limits->efer_may)
 		return UMBRA_BAD_EFER;
-	if (!(in->efer & EFER_LMA) != !(in->efer & EFER_LME && in->cr0 & X86_CR0_PG))
-		return UMBRA_BAD_EFER;
-	if (in->efer & EFER_LMA && !(in->cr4 & X86_CR4_PAE))
-		return UMBRA_BAD_CR4;
-	if (!limits->xcr0_may)
-		return in->xcr0 ? UMBRA_BAD_XCR0 : 0;
-	if (in->xcr0 & ~limits->xcr0_may || !(in->xcr0 & 1) || (in->xcr0 & 6) == 4 ||
-	    (avx512 && (avx512 != 0xe0 || !(in->xcr0 & 4))))
+	if (!xcr0_ok(in->xcr0, limits->xcr0_may))
 		return UMBRA_BAD_XCR0;
-	return 0;
-}
-
-/* Attack: a WRMSR in the host that faults, or an address that SYSRET or SYSENTER would fault on. (S4, CVE-2014-3610) */
-static __u32 check_msr(const struct umbra_msrs *msr, const struct limits *limits)
-{
-	int i;
-
-	if (!is_canonical(msr->lstar, limits->vaddr_bits) || !is_canonical(msr->cstar, limits->vaddr_bits) ||
-	    !is_canonical(msr->sysenter_esp, limits->vaddr_bits) ||
-	    !is_canonical(msr->sysenter_eip, limits->vaddr_bits))
+	if (!is_canonical(in->msr.lstar) || !is_canonical(in->msr.cstar) || (in->msr.fmask | in->msr.tsc_aux) >> 32)
 		return UMBRA_BAD_MSR;
-	if ((msr->fmask | msr->sysenter_cs | msr->tsc_aux) >> 32)
-		return UMBRA_BAD_MSR;
-	for (i = 0; i < 64; i += 8) {
-		__u8 type = msr->pat >> i;
-
-		if (type > 7 || type == 2 || type == 3)
-			return UMBRA_BAD_PAT;
-	}
 	return 0;
-}
-
-__u32 check_state(const struct umbra_run *in, const struct limits *limits)
-{
-	int i;
-
-	if (in->reserved2 || in->intr_shadow & ~(UMBRA_SHADOW_STI | UMBRA_SHADOW_MOV_SS | UMBRA_SHADOW_NMI) ||
-	    in->pending_dbg & ~0x1500fULL)
-		return UMBRA_BAD_INTR;
-	for (i = 0; i < UMBRA_SEGS; i++)
-		if (in->seg[i].attr & 0x0f00 || !is_canonical(in->seg[i].base, limits->vaddr_bits))
-			return UMBRA_BAD_SEGMENT;
-	if (!is_canonical(in->gdtr.base, limits->vaddr_bits) || in->gdtr.limit >> 16 || in->gdtr.reserved ||
-	    !is_canonical(in->idtr.base, limits->vaddr_bits) || in->idtr.limit >> 16 || in->idtr.reserved)
-		return UMBRA_BAD_SEGMENT;
-	if (in->dr7 >> 32)
-		return UMBRA_BAD_DR7;
-	return check_cr(in, limits) ?: check_msr(&in->msr, limits);
 }

@@ -5,7 +5,8 @@
 /*
  * Every check of what a shadow hands in: pure functions over plain structures, no kernel API, so that the
  * module, the unit tests, the fuzzers and the model checker compile the same file. The caller passes its own
- * copy, never shared memory. 0 means accepted.
+ * copy, never shared memory. 0 means accepted. What the CPU itself checks at VM entry (SDM 3C 27.2, 27.3), before any of it
+ * takes effect, is left to the CPU; what would otherwise reach a host register or a table is checked here.
  */
 
 #ifdef __KERNEL__
@@ -14,7 +15,6 @@
 #else
 #include <errno.h>
 #include <stdbool.h>
-#include <stddef.h>
 #endif
 
 #include "umbra_abi.h"
@@ -24,7 +24,6 @@ struct limits {
 	__u64 cr0_may, cr4_may, efer_may, xcr0_may;
 	__u64 user_end;	    /* first address past user space */
 	__u32 gpa_bits;
-	__u32 vaddr_bits; /* 48: five-level paging is not offered */
 };
 
 /* One occupied guest-physical range; arrays of them are sorted by gpa. */
@@ -51,6 +50,5 @@ int range_find(const struct gpa_range *ranges, int count, __u64 gpa);
 /* The run area, as copied: an UMBRA_BAD_* rule or 0. The control part; all of the state. */
 __u32 check_control(const struct umbra_run *in);
 __u32 check_state(const struct umbra_run *in, const struct limits *limits);
-__u32 check_event(const struct umbra_event *event);
 
 #endif

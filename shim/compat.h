@@ -16,13 +16,10 @@ static inline void compat_vm_flags(struct vm_area_struct *vma, unsigned long set
 #endif
 }
 
-static inline bool compat_has_fred(void)
-{
 #ifdef X86_FEATURE_FRED
-	return cpu_feature_enabled(X86_FEATURE_FRED);
+#define compat_has_fred() cpu_feature_enabled(X86_FEATURE_FRED)
 #else
-	return false;
+#define compat_has_fred() false
 #endif
-}
 
 #endif

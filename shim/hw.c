@@ -21,29 +21,18 @@ static bool hw_sleeping;  /* written by the notifiers, one at a time */
 
 static int hw_cpu_online(unsigned int cpu)
 {
-	unsigned long flags;
-	int r = 0;
+	return READ_ONCE(hw_sleeping) ? 0 : shim_ops->cpu_enable();
+}
 
-	local_irq_save(flags);
-	if (!READ_ONCE(hw_sleeping))
-		r = shim_ops->cpu_enable();
-	local_irq_restore(flags);
-	return r;
+static int hw_cpu_offline(unsigned int cpu)
+{
+	shim_ops->cpu_disable();
+	return 0;
 }
 
 static void hw_cpu_disable(void *unused)
 {
 	shim_ops->cpu_disable();
-}
-
-static int hw_cpu_offline(unsigned int cpu)
-{
-	unsigned long flags;
-
-	local_irq_save(flags);
-	shim_ops->cpu_disable();
-	local_irq_restore(flags);
-	return 0;
 }
 
 static void hw_cpu_enable_again(void *unused)
@@ -106,11 +95,8 @@ static int hw_pm(struct notifier_block *nb, unsigned long event, void *unused)
 	case PM_RESTORE_PREPARE:
 		hw_sleep();
 		break;
-	case PM_POST_HIBERNATION:
-	case PM_POST_SUSPEND:
-	case PM_POST_RESTORE:
+	default: /* the PM_POST events */
 		hw_wake();
-		break;
 	}
 	return NOTIFY_DONE;
 }

@@ -166,7 +166,6 @@ static int __init umbra_init(void)
 
 	shim_ops = &vmx_ops;
 	shim_limits.user_end = TASK_SIZE_MAX;
-	shim_limits.vaddr_bits = 48;
 	r = shim_ops->setup(&shim_limits, &shim_features);
 	if (r)
 		return r;

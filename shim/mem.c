@@ -56,13 +56,13 @@ static bool region_invalidate(struct mmu_interval_notifier *notifier, const stru
 			      unsigned long seq)
 {
 	struct region *region = container_of(notifier, struct region, notifier);
-	__u64 start = max_t(__u64, range->start, region->addr);
-	__u64 end = min_t(__u64, range->end, region->addr + region->size);
+	__u64 start = max_t(__u64, range->start, region->arg.addr);
+	__u64 end = min_t(__u64, range->end, region->arg.addr + region->arg.size);
 
 	spin_lock(&region->vm->pt_lock);
 	mmu_interval_set_seq(notifier, seq);
 	if (start < end)
-		vm_zap(region->vm, region->gpa + (start - region->addr), region->gpa + (end - region->addr));
+		vm_zap(region->vm, region->arg.gpa + (start - region->arg.addr), region->arg.gpa + (end - region->arg.addr));
 	spin_unlock(&region->vm->pt_lock);
 	return true;
 }
@@ -83,11 +83,7 @@ static struct region *region_alloc(struct vm *vm, const struct umbra_region *arg
 	if (!region)
 		return ERR_PTR(-ENOMEM);
 	region->vm = vm;
-	region->gpa = arg->gpa;
-	region->size = arg->size;
-	region->addr = arg->addr;
-	region->flags = arg->flags;
-	region->slot = arg->slot;
+	region->arg = *arg;
 	if (arg->flags & UMBRA_REGION_LOG_DIRTY) {
 		region->dirty = kvcalloc(BITS_TO_LONGS(arg->size >> PAGE_SHIFT), sizeof(long), GFP_KERNEL_ACCOUNT);
 		if (!region->dirty) {
@@ -95,7 +91,7 @@ static struct region *region_alloc(struct vm *vm, const struct umbra_region *arg
 			return ERR_PTR(-ENOMEM);
 		}
 	}
-	r = mmu_interval_notifier_insert(&region->notifier, vm->mm, region->addr, region->size, &region_notifier_ops);
+	r = mmu_interval_notifier_insert(&region->notifier, vm->mm, region->arg.addr, region->arg.size, &region_notifier_ops);
 	if (r) {
 		region_free(region);
 		return ERR_PTR(r);
@@ -113,7 +109,7 @@ static void region_remove(struct vm *vm, int at)
 	memmove(&vm->range[at], &vm->range[at + 1], (vm->regions - at) * sizeof(vm->range[0]));
 	/* First zap (nothing can be filled in while R is held), then stop listening: no page goes unheard between. */
 	spin_lock(&vm->pt_lock);
-	vm_zap(vm, region->gpa, region->gpa + region->size);
+	vm_zap(vm, region->arg.gpa, region->arg.gpa + region->arg.size);
 	spin_unlock(&vm->pt_lock);
 	mmu_interval_notifier_remove(&region->notifier);
 	region_free(region);
@@ -124,7 +120,7 @@ static void region_insert(struct vm *vm, int at, struct region *region)
 	memmove(&vm->region[at + 1], &vm->region[at], (vm->regions - at) * sizeof(vm->region[0]));
 	memmove(&vm->range[at + 1], &vm->range[at], (vm->regions - at) * sizeof(vm->range[0]));
 	vm->region[at] = region;
-	vm->range[at] = (struct gpa_range){ region->gpa, region->size };
+	vm->range[at] = (struct gpa_range){ region->arg.gpa, region->arg.size };
 	vm->regions++;
 }
 
@@ -133,7 +129,7 @@ static int region_of_slot(struct vm *vm, __u32 slot)
 	int i;
 
 	for (i = 0; i < vm->regions; i++)
-		if (vm->region[i]->slot == slot)
+		if (vm->region[i]->arg.slot == slot)
 			return i;
 	return -ENOENT;
 }
@@ -160,7 +156,7 @@ long vm_set_region(struct vm *vm, const struct umbra_region *arg)
 	if (!r && old >= 0)
 		region_remove(vm, old);
 	if (!r && region) {
-		at = range_place(vm->range, vm->regions, -1, region->gpa, region->size);
+		at = range_place(vm->range, vm->regions, -1, region->arg.gpa, region->arg.size);
 		region_insert(vm, at, region);
 	}
 	up_write(&vm->region_lock);
@@ -181,7 +177,7 @@ long vm_get_dirty(struct vm *vm, const struct umbra_dirty *arg)
 	down_read(&vm->region_lock);
 	at = region_of_slot(vm, arg->slot);
 	region = at < 0 ? NULL : vm->region[at];
-	r = !region || !region->dirty ? -ENOENT : check_dirty(arg, region->size);
+	r = !region || !region->dirty ? -ENOENT : check_dirty(arg, region->arg.size);
 	if (r)
 		goto out;
 	bytes = BITS_TO_LONGS(arg->pages) * sizeof(long);
@@ -194,7 +190,7 @@ long vm_get_dirty(struct vm *vm, const struct umbra_dirty *arg)
 	memcpy(bits, region->dirty + BIT_WORD(arg->first_page), bytes);
 	memset(region->dirty + BIT_WORD(arg->first_page), 0, bytes);
 	for_each_set_bit(page, bits, arg->pages)
-		flush |= pt_write_protect(&vm->pt, region->gpa + ((arg->first_page + page) << PAGE_SHIFT));
+		flush |= pt_write_protect(&vm->pt, region->arg.gpa + ((arg->first_page + page) << PAGE_SHIFT));
 	if (flush)
 		vm_flush(vm);
 	spin_unlock(&vm->pt_lock);
@@ -236,7 +232,7 @@ static bool backing_is_huge(const struct region *region, unsigned long addr, __u
 	bool huge;
 
 	if (!(shim_features & UMBRA_FEAT_HUGE_2M) || region->dirty || (gpa ^ addr) & (PT_HUGE - 1) ||
-	    start < region->addr || start + PT_HUGE > region->addr + region->size ||
+	    start < region->arg.addr || start + PT_HUGE > region->arg.addr + region->arg.size ||
 	    compound_order(compound_head(page)) < PMD_SHIFT - PAGE_SHIFT)
 		return false;
 	pages = kmalloc_array(PT_ENTRIES, sizeof(*pages), GFP_KERNEL_ACCOUNT);
@@ -266,19 +262,16 @@ static void region_map(struct region *region, struct vcpu *vcpu, __u64 gpa, stru
 		vm_flush(region->vm);
 	atomic_long_add(pt->leaves - before, &stat_pages);
 	if (write && region->dirty)
-		__set_bit((gpa - region->gpa) >> PAGE_SHIFT, region->dirty);
+		__set_bit((gpa - region->arg.gpa) >> PAGE_SHIFT, region->dirty);
 }
 
 static int region_fill(struct region *region, struct vcpu *vcpu, __u64 gpa, bool write_access)
 {
-	unsigned long addr = region->addr + (gpa - region->gpa);
-	bool write = !(region->flags & UMBRA_REGION_READONLY) && (write_access || !region->dirty);
-	unsigned long seq;
+	unsigned long seq, addr = region->arg.addr + (gpa - region->arg.gpa);
+	bool huge, write = !(region->arg.flags & UMBRA_REGION_READONLY) && (write_access || !region->dirty);
 	struct page *page;
-	bool huge;
-	int r;
+	int r = cache_fill(&vcpu->cache);
 
-	r = cache_fill(&vcpu->cache);
 	if (r)
 		return r;
 	seq = mmu_interval_read_begin(&region->notifier);
@@ -289,16 +282,14 @@ static int region_fill(struct region *region, struct vcpu *vcpu, __u64 gpa, bool
 	}
 	if (r != 1)
 		return r < 0 ? r : -EFAULT;
-	if (is_zone_device_page(page)) {
-		put_page(page);
-		return -EFAULT;
-	}
 	huge = backing_is_huge(region, addr, gpa, page, write ? FOLL_WRITE : 0);
 	/* The guest's writes leave no trace in the owner's page tables. */
 	if (write && !PageDirty(page))
 		set_page_dirty_lock(page);
 	spin_lock(&region->vm->pt_lock);
-	if (mmu_interval_read_retry(&region->notifier, seq))
+	if (is_zone_device_page(page))
+		r = -EFAULT;
+	else if (mmu_interval_read_retry(&region->notifier, seq))
 		r = -EAGAIN;
 	else
 		region_map(region, vcpu, gpa, page, write, huge);
@@ -307,25 +298,19 @@ static int region_fill(struct region *region, struct vcpu *vcpu, __u64 gpa, bool
 	return r == 1 ? 0 : r;
 }
 
-enum run_result vm_fault(struct vcpu *vcpu)
+int vm_fault(struct vcpu *vcpu)
 {
-	bool write = vcpu->exit.mem.access & UMBRA_MEM_WRITE;
-	__u64 gpa = vcpu->exit.mem.gpa & PAGE_MASK;
+	bool write = vcpu->fault_access & UMBRA_MEM_WRITE;
+	__u64 gpa = vcpu->fault_gpa & PAGE_MASK;
 	struct vm *vm = vcpu->vm;
 	int at, r = -ENOENT;
 
 	down_read(&vm->region_lock);
 	at = range_find(vm->range, vm->regions, gpa);
-	if (at >= 0 && !(write && vm->region[at]->flags & UMBRA_REGION_READONLY))
+	if (at >= 0 && !(write && vm->region[at]->arg.flags & UMBRA_REGION_READONLY))
 		r = region_fill(vm->region[at], vcpu, gpa, write);
 	up_read(&vm->region_lock);
-	if (!r || r == -EAGAIN || r == -EINTR)
-		return RUN_AGAIN; /* the loop looks for signals first */
-	if (r != -ENOENT) {
-		vcpu->exit.mem.access |= UMBRA_MEM_FAULT;
-		vcpu->exit.mem.error = r;
-	}
-	return RUN_EXIT;
+	return r == -EAGAIN || r == -EINTR ? 0 : r; /* the loop looks for signals first */
 }
 
 int vm_mem_init(struct vm *vm)

@@ -2,13 +2,9 @@
 #ifndef UMBRA_SHIM_KERNEL_H
 #define UMBRA_SHIM_KERNEL_H
 
-#include <linux/idr.h>
-#include <linux/kref.h>
 #include <linux/mm.h>
 #include <linux/mmu_notifier.h>
-#include <linux/mutex.h>
 #include <linux/rwsem.h>
-#include <linux/spinlock.h>
 
 #include "check.h"
 #include "pt.h"
@@ -21,32 +17,31 @@
 
 struct region {
 	struct mmu_interval_notifier notifier;
-	struct vm *vm;	      /* C */
-	__u64 gpa, size;      /* C */
-	__u64 addr;	      /* C */
-	__u64 flags;	      /* C */
-	__u32 slot;	      /* C */
-	unsigned long *dirty; /* T: bitmap, a bit a page; NULL: not logged */
+	struct vm *vm;		 /* C */
+	struct umbra_region arg; /* C */
+	unsigned long *dirty;	 /* T: bitmap, a bit a page; NULL: not logged */
 };
 
 struct vm {
 	struct kref ref;
-	struct mm_struct *mm;	  /* C */
+	struct mm_struct *mm; /* C */
 	struct rw_semaphore region_lock;
-	int regions;					/* R */
-	struct gpa_range range[UMBRA_MAX_REGIONS];	/* R: sorted; range[i] is region[i]'s */
-	struct region *region[UMBRA_MAX_REGIONS];	/* R */
+	int regions;				    /* R */
+	struct gpa_range range[UMBRA_MAX_REGIONS];  /* R: sorted; range[i] is region[i]'s */
+	struct region *region[UMBRA_MAX_REGIONS];   /* R */
 	spinlock_t pt_lock;
-	struct pt pt;			  /* T */
-	struct list_head dead_tables;	  /* T */
-	unsigned int flush_generation;	  /* T, read under I */
+	struct pt pt;			    /* T */
+	struct list_head dead_tables;	    /* T */
+	unsigned int flush_generation;	    /* T, read under I */
 	struct vcpu *vcpu[UMBRA_MAX_VCPUS]; /* T */
 };
 
 struct vcpu {
 	unsigned long host_rsp; /* first: vmx_entry.S */
-	struct umbra_run *run;	/* C: the shared page */
+	struct umbra_run *run;	/* C: the shared page; of its exit part nothing is ever read */
+	void *vapic;		/* C: virtual-APIC page, shared */
 	struct vm *vm;		/* C */
+	struct hw_vcpu *hw;	/* C: the backend's */
 	atomic_t busy;		/* a RUN is going on */
 	int kicked;		/* any thread sets, RUN clears */
 	int guest_cpu;		/* I writes: CPU this vCPU is in the guest on, -1: none */
@@ -54,20 +49,21 @@ struct vcpu {
 	struct umbra_run in;	/* X: the shim's own copy of what was handed in and checked */
 	struct umbra_run next;	/* X: a copy while it is being checked */
 	__u64 dirty;		/* X: groups of in that the hardware does not have yet */
-	struct umbra_event inject; /* X: event for the next entry */
-	struct umbra_exit exit; /* X: the exit, before it goes to the shared page */
 	bool new_controls;	/* X: the control part of in changed */
 	bool flush_guest;	/* X: UMBRA_RUN_FLUSH_TLB */
+	struct umbra_event event; /* X: to be injected at the next entry, or what the last exit cut short */
+	__u32 exit_reason;	/* X: RUN_EXIT's and RUN_EMULATE's: UMBRA_EXIT_* */
+	__u64 fault_gpa;	/* X: RUN_FAULT's */
+	__u32 fault_access;	/* X */
 	struct pt_cache cache;	/* X */
-	void *vapic;		/* C: virtual-APIC page, shared */
-	struct hw_vcpu *hw;	/* C: the backend's */
 };
 
-/* What a world switch ended with. */
+/* What a world switch ended with; for the last two run->exit is filled in. */
 enum run_result {
-	RUN_AGAIN,  /* an interrupt of the host, or nothing: enter again */
-	RUN_FAULT,  /* second-level fault: vcpu->exit.mem says where */
-	RUN_EXIT,   /* vcpu->exit is for the user side */
+	RUN_AGAIN,   /* an interrupt of the host, or nothing: enter again */
+	RUN_FAULT,   /* second-level fault: fill in, or an exit where that cannot be */
+	RUN_EXIT,
+	RUN_EMULATE, /* an exit, and want_emul's groups with it */
 };
 
 /* The vendor's part; one of them is chosen when the module loads. */
@@ -77,8 +73,8 @@ struct shim_ops {
 	/* Fills in limits and features; a line in the log and an errno where something is missing. */
 	int (*setup)(struct limits *limits, __u64 *features);
 	void (*teardown)(void);
-	int (*cpu_enable)(void);  /* on that CPU, interrupts off */
-	void (*cpu_disable)(void); /* idempotent */
+	int (*cpu_enable)(void);   /* on that CPU; both idempotent */
+	void (*cpu_disable)(void);
 	int (*vcpu_create)(struct vcpu *vcpu);
 	void (*vcpu_destroy)(struct vcpu *vcpu);
 	/* Interrupts off. Makes the vCPU's state current on this CPU, vcpu_current says so. -EIO and interrupts on
@@ -113,8 +109,8 @@ int vm_mem_init(struct vm *vm);
 void vm_mem_destroy(struct vm *vm);
 long vm_set_region(struct vm *vm, const struct umbra_region *region);
 long vm_get_dirty(struct vm *vm, const struct umbra_dirty *dirty);
-/* RUN_AGAIN: filled in; RUN_EXIT: for the user side, vcpu->exit.mem completed. May sleep. */
-enum run_result vm_fault(struct vcpu *vcpu);
+/* 0: enter again; else the access is for the user side, and whatever else it says is for run->exit.error. May sleep. */
+int vm_fault(struct vcpu *vcpu);
 
 /* main.c */
 void vm_put(struct vm *vm);

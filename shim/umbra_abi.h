@@ -33,13 +33,10 @@
 #define UMBRA_HW_VMX 1
 #define UMBRA_HW_SVM 2
 
-#define UMBRA_FEAT_INSN_LEN (1ULL << 0)	  /* umbra_exit.insn_len is never 0 where an instruction exits */
-#define UMBRA_FEAT_GVA (1ULL << 1)	  /* memory exits carry the guest linear address */
-#define UMBRA_FEAT_TPR_SHADOW (1ULL << 2) /* CR8 lives in the virtual-APIC page; else it exits */
-#define UMBRA_FEAT_RDTSCP (1ULL << 3)	  /* the guest can use RDTSCP (and RDPID where the CPU has it) */
-#define UMBRA_FEAT_INVPCID (1ULL << 4)	  /* the guest can use INVPCID */
-#define UMBRA_FEAT_HUGE_2M (1ULL << 5)	  /* 2 MiB second-level leaves are used */
-#define UMBRA_FEAT_FLUSH_TLB (1ULL << 6)  /* always set: UMBRA_RUN_FLUSH_TLB works */
+#define UMBRA_FEAT_TPR_SHADOW (1ULL << 0) /* CR8 lives in the virtual-APIC page; else it exits */
+#define UMBRA_FEAT_RDTSCP (1ULL << 1)	  /* the guest can use RDTSCP (and RDPID where the CPU has it) */
+#define UMBRA_FEAT_INVPCID (1ULL << 2)	  /* the guest can use INVPCID */
+#define UMBRA_FEAT_HUGE_2M (1ULL << 3)	  /* 2 MiB second-level leaves are used */
 
 /*
  * UMBRA_INFO: what this machine offers. No errors of its own.
@@ -123,7 +120,8 @@ struct umbra_create_vcpu {
 
 /*
  * State groups. When any group besides RIP is dirty, the whole state part is copied and checked, so all of it must hold
- * acceptable values; only the dirty groups are loaded. RIP is stored at every exit; GPRs and CR2 are loaded and stored always.
+ * acceptable values; only the dirty groups are loaded. RIP is stored at every exit; GPRs and CR2 are loaded and stored
+ * always. What a guest cannot change without an exit (xcr0, dr, dr7, star to fmask, pat, tsc_aux) is never stored.
  */
 #define UMBRA_STATE_RIP (1ULL << 0)	 /* rip, rflags */
 #define UMBRA_STATE_INTR (1ULL << 1)	 /* intr_shadow, pending_dbg; intr_shadow is stored at every exit */
@@ -204,51 +202,20 @@ struct umbra_event {
 #define UMBRA_ICPT_INTR_WINDOW (1 << 0) /* exit when the guest can take an external interrupt */
 #define UMBRA_ICPT_NMI_WINDOW (1 << 1)	/* exit when the guest can take an NMI */
 #define UMBRA_ICPT_HLT (1 << 2)
-#define UMBRA_ICPT_PAUSE (1 << 3) /* exit on a PAUSE loop (SDM 3C 26.1.3), on each PAUSE where there is no such detection */
-#define UMBRA_ICPT_CR3 (1 << 4)	  /* exit on MOV to CR3 */
-#define UMBRA_ICPT_INVLPG (1 << 5)
-#define UMBRA_ICPT_RDTSC (1 << 6)
-#define UMBRA_ICPT_ALL ((1 << 7) - 1)
+#define UMBRA_ICPT_PAUSE (1 << 3) /* exit on a PAUSE loop (SDM 3C 26.1.3), where the CPU detects such */
+#define UMBRA_ICPT_ALL ((1 << 4) - 1)
 
 /* umbra_run.flags */
 #define UMBRA_RUN_FLUSH_TLB (1 << 0) /* flush the guest's own translations before entry; cleared by the shim */
 #define UMBRA_RUN_NO_ENTRY (1 << 1)  /* load dirty groups, store wanted groups, do not enter; exit reason NONE */
 
-/* Exit reasons. In brackets the member of umbra_exit that describes it. */
-#define UMBRA_EXIT_NONE 0	   /* UMBRA_RUN_NO_ENTRY */
-#define UMBRA_EXIT_INTERRUPTED 1   /* a kick or work for the calling thread (a signal); call RUN again */
-#define UMBRA_EXIT_DEADLINE 2	   /* deadline_tsc has passed */
-#define UMBRA_EXIT_IO 3		   /* IN, OUT, INS, OUTS [io] */
-#define UMBRA_EXIT_MEM 4	   /* guest-physical access that no region allows [mem] */
-#define UMBRA_EXIT_CPUID 5
-#define UMBRA_EXIT_RDMSR 6
-#define UMBRA_EXIT_WRMSR 7
-#define UMBRA_EXIT_HLT 8
-#define UMBRA_EXIT_CR 9		   /* MOV to or from CR0, CR3, CR4, CR8, CLTS, LMSW [cr] */
-#define UMBRA_EXIT_DR 10	   /* MOV to or from a debug register [dr] */
-#define UMBRA_EXIT_XSETBV 11
-#define UMBRA_EXIT_EXCEPTION 12	   /* an intercepted exception, not delivered [exc] */
-#define UMBRA_EXIT_INTR_WINDOW 13
-#define UMBRA_EXIT_NMI_WINDOW 14
-#define UMBRA_EXIT_SHUTDOWN 15	   /* triple fault */
-#define UMBRA_EXIT_PAUSE 16
-#define UMBRA_EXIT_INVD 17
-#define UMBRA_EXIT_WBINVD 18
-#define UMBRA_EXIT_INVLPG 19	   /* [mem].gva */
-#define UMBRA_EXIT_RDPMC 20
-#define UMBRA_EXIT_RDTSC 21
-#define UMBRA_EXIT_MONITOR 22
-#define UMBRA_EXIT_MWAIT 23
-#define UMBRA_EXIT_UNDEFINED 24	   /* an instruction that guests do not have (VMX, SVM, GETSEC, ...): owes the guest a #UD */
-#define UMBRA_EXIT_TASK_SWITCH 25  /* [task] */
-#define UMBRA_EXIT_TPR 26	   /* the guest's TPR fell below tpr_threshold; after the instruction */
-#define UMBRA_EXIT_BAD_STATE 27	   /* the state handed in cannot be entered; nothing ran [bad] */
-#define UMBRA_EXIT_UNKNOWN 28	   /* hardware gave a reason this shim does not know [bad] */
-#define UMBRA_EXIT_REASONS 29
-
-#define UMBRA_IO_IN (1 << 0)
-#define UMBRA_IO_STRING (1 << 1)
-#define UMBRA_IO_REP (1 << 2)
+/* Exit reasons. */
+#define UMBRA_EXIT_NONE 0	 /* UMBRA_RUN_NO_ENTRY */
+#define UMBRA_EXIT_INTERRUPTED 1 /* a kick or work for the calling thread (a signal); call RUN again */
+#define UMBRA_EXIT_DEADLINE 2	 /* deadline_tsc has passed */
+#define UMBRA_EXIT_MEM 3	 /* guest-physical access that no region allows: gpa, gva, access, error */
+#define UMBRA_EXIT_HARDWARE 4	 /* any other: hw_reason, hw_info, hw_detail, hw_error_code, insn_len */
+#define UMBRA_EXIT_BAD_STATE 5	 /* the state handed in cannot be entered, nothing ran: rule, hw_reason, hw_info */
 
 #define UMBRA_MEM_READ (1 << 0)
 #define UMBRA_MEM_WRITE (1 << 1)
@@ -257,81 +224,36 @@ struct umbra_event {
 #define UMBRA_MEM_WALK (1 << 4)	 /* the access was to the guest's page tables, for gva */
 #define UMBRA_MEM_FAULT (1 << 5) /* a region covers gpa but the caller's own memory there cannot be had: error */
 
-#define UMBRA_CR_MOV_TO 0
-#define UMBRA_CR_MOV_FROM 1
-#define UMBRA_CR_CLTS 2
-#define UMBRA_CR_LMSW 3
-
-struct umbra_exit {
-	__u32 reason;	  /* out: UMBRA_EXIT_* */
-	__u8 insn_len;	  /* out: bytes of the instruction that exited; 0: unknown, or not caused by an instruction */
-	__u8 reserved[3]; /* out: zero */
-	__u64 valid;	  /* out: the UMBRA_STATE_* groups stored by this exit */
-	struct umbra_event event; /* out: delivery of this event was cut short; hand it in again */
-	union {
-		struct {
-			__u16 port;
-			__u8 size;	/* 1, 2, 4 bytes */
-			__u8 flags;	/* UMBRA_IO_* */
-			__u8 addr_size; /* string only: 2, 4, 8 bytes; 0: unknown */
-			__u8 seg;	/* string only: index of seg[] */
-			__u16 reserved;
-		} io;
-		struct {
-			__u64 gpa;
-			__u64 gva;
-			__u32 access; /* UMBRA_MEM_* */
-			__s32 error;  /* with UMBRA_MEM_FAULT: negative errno of the caller's memory */
-		} mem;
-		struct {
-			__u8 cr;  /* 0, 3, 4, 8 */
-			__u8 op;  /* UMBRA_CR_* */
-			__u8 gpr; /* index of gpr[] */
-			__u8 reserved;
-			__u16 lmsw; /* LMSW's source operand */
-		} cr;
-		struct {
-			__u8 dr;    /* 0..7 */
-			__u8 write; /* 1: MOV to the debug register */
-			__u8 gpr;
-		} dr;
-		struct {
-			__u8 vector;
-			__u8 has_error_code;
-			__u16 reserved;
-			__u32 error_code;
-			__u64 payload; /* #PF: the address; #DB: DR6 bits; else 0 (SDM 3C 28.2.1) */
-		} exc;
-		struct {
-			__u16 selector;
-			__u8 source; /* 0 CALL, 1 IRET, 2 JMP, 3 task gate in the IDT */
-			__u8 reserved;
-		} task;
-		struct {
-			__u32 rule;	/* UMBRA_BAD_*; 0 with UMBRA_EXIT_UNKNOWN */
-			__u32 hw_reason; /* raw: VMX exit reason or VM-instruction error; SVM exit code */
-			__u64 hw_info;	/* raw: exit qualification; EXITINFO1 */
-		} bad;
-		__u64 pad[4];
-	};
-};
-
-/* umbra_exit.bad.rule: which rule the state handed in breaks. */
-#define UMBRA_BAD_HARDWARE 1   /* the CPU refused it: see hw_reason and hw_info (SDM 3C 27.3, 27.8) */
-#define UMBRA_BAD_CONTROLS 2   /* the CPU refused the controls, an injected event for instance (SDM 3C 27.2) */
-#define UMBRA_BAD_DIRTY 3      /* unknown bit in dirty, want, want_emul, flags, intercepts or a reserved field */
-#define UMBRA_BAD_CR0 4
-#define UMBRA_BAD_CR3 5
+/* umbra_exit.rule: which rule the state handed in breaks. What the CPU checks itself at entry is not checked twice. */
+#define UMBRA_BAD_HARDWARE 1 /* the CPU refused the state: see hw_reason and hw_info (SDM 3C 27.3, 27.8) */
+#define UMBRA_BAD_ENTRY 2    /* the CPU refused controls or the event: hw_reason is its error number (SDM 3C 27.2, 31.4) */
+#define UMBRA_BAD_CONTROL 3  /* unknown bit in dirty, want, want_emul, flags, intercepts, a reserved field; tpr_threshold */
+#define UMBRA_BAD_EVENT 4    /* inject: unknown flag */
+#define UMBRA_BAD_CR0 5
 #define UMBRA_BAD_CR4 6
 #define UMBRA_BAD_EFER 7
 #define UMBRA_BAD_XCR0 8
-#define UMBRA_BAD_DR7 9
-#define UMBRA_BAD_MSR 10       /* not canonical or not 32 bits */
-#define UMBRA_BAD_PAT 11
-#define UMBRA_BAD_SEGMENT 12   /* reserved attribute bits, or a base that is not canonical */
-#define UMBRA_BAD_EVENT 13
-#define UMBRA_BAD_INTR 14      /* intr_shadow or pending_dbg */
-#define UMBRA_BAD_TPR 15
+#define UMBRA_BAD_MSR 9 /* lstar, cstar not canonical; fmask, tsc_aux not 32 bits */
+
+/*
+ * Why RUN is back. The hardware's own description is handed on as it is, for the user side to decode: it is output only,
+ * and tells of the guest alone.
+ */
+struct umbra_exit {
+	__u32 reason;		  /* UMBRA_EXIT_* */
+	__u32 rule;		  /* UMBRA_BAD_* */
+	__u64 valid;		  /* the UMBRA_STATE_* groups stored by this exit */
+	struct umbra_event event; /* delivery of this event was cut short; hand it in again */
+	__u32 hw_reason;	  /* VMX: basic exit reason (SDM 3D C); SVM: EXITCODE (APM 2 C) */
+	__u32 insn_len;		  /* bytes of the instruction that exited; means nothing where there is none */
+	__u64 hw_info;		  /* VMX: exit qualification (SDM 3C 28.2.1); SVM: EXITINFO1 */
+	__u32 hw_detail;	  /* VMX: interruption information for exceptions, else instruction information */
+	__u32 hw_error_code;	  /* VMX: of an exception */
+	__u64 gpa;		  /* bytes */
+	__u64 gva;		  /* bytes */
+	__u32 access;		  /* UMBRA_MEM_* */
+	__s32 error;		  /* with UMBRA_MEM_FAULT: negative errno of the caller's memory */
+};
 
 struct umbra_dtable {
 	__u64 base;  /* canonical */
@@ -347,7 +269,7 @@ struct umbra_run {
 	/* control */
 	__u64 dirty;	 /* in: groups to load before entry; the shim clears it when it has loaded them */
 	__u64 want;	 /* in: groups to store at every exit */
-	__u64 want_emul; /* in: groups to store besides at MEM, string IO, CR and TASK_SWITCH exits */
+	__u64 want_emul; /* in: groups to store besides at MEM and string I/O exits */
 	__u32 intercepts; /* in: UMBRA_ICPT_* */
 	__u32 exceptions; /* in: bit n: exception n exits; #DB, #AC and #MC always do */
 	__u32 flags;	 /* in: UMBRA_RUN_* */

@@ -2,7 +2,6 @@
 #include "shim.h"
 
 #include <linux/anon_inodes.h>
-#include <linux/file.h>
 #include <linux/fs.h>
 #include <linux/sched/signal.h>
 #include <linux/slab.h>
@@ -11,13 +10,14 @@
 
 #include "compat.h"
 
-DEFINE_PER_CPU(struct vcpu *, vcpu_current);
-
 #define RUN_SIZE (2 * PAGE_SIZE) /* run area, virtual-APIC page */
+#define CONTROL_WORDS (offsetof(struct umbra_run, deadline_tsc) / 8)
 
 /* Work that wants the calling thread out of here, and work that schedule() does. */
 #define WORK_USER (_TIF_SIGPENDING | _TIF_NOTIFY_SIGNAL | _TIF_NOTIFY_RESUME)
 #define WORK_ANY (WORK_USER | _TIF_NEED_RESCHED)
+
+DEFINE_PER_CPU(struct vcpu *, vcpu_current);
 
 static unsigned long thread_flags(void)
 {
@@ -29,20 +29,19 @@ static unsigned long thread_flags(void)
  * (S1; CVE-2021-29657's class) When a group besides RIP is dirty that goes for all the state, so that whatever
  * vcpu->in holds has been checked. The control words are checked when they change.
  */
-#define CONTROL_WORDS (offsetof(struct umbra_run, deadline_tsc) / 8)
-
 static __u32 run_load(struct vcpu *vcpu)
 {
 	struct umbra_run *run = vcpu->run, *in = &vcpu->in, *next = &vcpu->next;
-	__u64 *word = (__u64 *)run, changed, *old = (__u64 *)in, dirty = READ_ONCE(run->dirty);
-	__u32 rule;
+	__u64 dirty = READ_ONCE(run->dirty), *word = (__u64 *)run, *old = (__u64 *)in;
+	__u64 changed = READ_ONCE(run->reserved[0]) | READ_ONCE(run->reserved[1]) | (dirty & ~UMBRA_STATE_RIP);
+	__u32 rule = 0;
 	int i;
 
-	changed = (READ_ONCE(run->reserved[0]) | READ_ONCE(run->reserved[1])) | (dirty & ~UMBRA_STATE_RIP);
 #pragma GCC unroll 8
 	for (i = 1; i < CONTROL_WORDS; i++)
 		changed |= READ_ONCE(word[i]) ^ old[i];
-	if (unlikely(changed)) {
+	in->inject = READ_ONCE(run->inject);
+	if (unlikely(changed || in->inject.flags)) {
 		memcpy(next, run, sizeof(*next));
 		barrier(); /* from here on it is the copy that counts */
 		next->dirty = dirty;
@@ -53,16 +52,10 @@ static __u32 run_load(struct vcpu *vcpu)
 			return rule;
 		memcpy(in, next, dirty & ~UMBRA_STATE_RIP ? sizeof(*next) : offsetof(struct umbra_run, gpr));
 		vcpu->new_controls = true;
-	}
-	in->deadline_tsc = READ_ONCE(run->deadline_tsc);
-	in->inject = READ_ONCE(run->inject);
-	if (unlikely(in->inject.flags)) {
-		rule = check_event(&in->inject);
-		if (rule)
-			return rule;
-		vcpu->inject = in->inject;
+		vcpu->event = in->inject;
 		run->inject.flags = 0;
 	}
+	in->deadline_tsc = READ_ONCE(run->deadline_tsc);
 	if (dirty) {
 		in->rip = READ_ONCE(run->rip);
 		in->rflags = READ_ONCE(run->rflags);
@@ -72,7 +65,7 @@ static __u32 run_load(struct vcpu *vcpu)
 	return 0;
 }
 
-/* Makes the vCPU's state current on this CPU. 0: interrupts are off; -EIO: on, and so is not the hardware. */
+/* Makes the vCPU's state current on this CPU. 0: interrupts are off; -EIO: on, and the hardware is off. */
 static int vcpu_load(struct vcpu *vcpu)
 {
 	local_irq_disable();
@@ -107,27 +100,15 @@ static enum run_result enter_once(struct vcpu *vcpu)
 	return result;
 }
 
-/* Exits that mostly need an instruction emulated, and exits that a member of umbra_exit's union describes. */
-#define EXITS_EMULATED (BIT(UMBRA_EXIT_MEM) | BIT(UMBRA_EXIT_CR) | BIT(UMBRA_EXIT_TASK_SWITCH))
-#define EXITS_DETAILED (EXITS_EMULATED | BIT(UMBRA_EXIT_IO) | BIT(UMBRA_EXIT_DR) | BIT(UMBRA_EXIT_EXCEPTION) | \
-			BIT(UMBRA_EXIT_INVLPG) | BIT(UMBRA_EXIT_BAD_STATE) | BIT(UMBRA_EXIT_UNKNOWN))
-
-/* Hands the exit and the wanted groups over. */
-static long run_return(struct vcpu *vcpu)
+/* The end of a RUN: the exit's head, the event that is still to be delivered, and the wanted groups. */
+static long run_return(struct vcpu *vcpu, __u32 reason, __u64 groups)
 {
-	__u64 groups = vcpu->in.want;
+	struct umbra_exit *exit = &vcpu->run->exit;
 
-	if (BIT(vcpu->exit.reason) & EXITS_DETAILED) {
-		memcpy(vcpu->run->exit.pad, vcpu->exit.pad, sizeof(vcpu->exit.pad));
-		if (BIT(vcpu->exit.reason) & EXITS_EMULATED ||
-		    (vcpu->exit.reason == UMBRA_EXIT_IO && vcpu->exit.io.flags & UMBRA_IO_STRING))
-			groups |= vcpu->in.want_emul;
-	}
-	/* An event that was to be injected and was not: back to the user side. */
-	if (vcpu->inject.flags & UMBRA_EVENT_VALID) {
-		vcpu->exit.event = vcpu->inject;
-		vcpu->inject.flags = 0;
-	}
+	exit->reason = reason;
+	exit->valid = groups;
+	exit->event = vcpu->event;
+	vcpu->event.flags = 0;
 	if (groups) {
 		if (vcpu_load(vcpu))
 			return -EIO;
@@ -135,58 +116,46 @@ static long run_return(struct vcpu *vcpu)
 		shim_ops->vcpu_fetch(vcpu, groups);
 		local_irq_enable();
 	}
-	vcpu->run->exit.reason = vcpu->exit.reason;
-	vcpu->run->exit.insn_len = vcpu->exit.insn_len;
-	vcpu->run->exit.valid = groups;
-	vcpu->run->exit.event = vcpu->exit.event;
 	return 0;
-}
-
-static void exit_clear(struct umbra_exit *exit)
-{
-	exit->reason = UMBRA_EXIT_NONE;
-	exit->insn_len = 0;
-	exit->event = (struct umbra_event){};
 }
 
 static long run_locked(struct vcpu *vcpu)
 {
-	__u32 rule;
+	struct umbra_run *run = vcpu->run, *in = &vcpu->in;
+	__u32 rule = run_load(vcpu);
+	int r;
 
-	exit_clear(&vcpu->exit);
-	rule = run_load(vcpu);
 	if (unlikely(rule)) {
-		vcpu->in.want = vcpu->in.want_emul = 0;
-		vcpu->exit.reason = UMBRA_EXIT_BAD_STATE;
-		memset(vcpu->exit.pad, 0, sizeof(vcpu->exit.pad));
-		vcpu->exit.bad.rule = rule;
-		return run_return(vcpu);
+		run->exit.rule = rule;
+		return run_return(vcpu, UMBRA_EXIT_BAD_STATE, 0);
 	}
-	if (unlikely(vcpu->in.flags)) {
-		WRITE_ONCE(vcpu->run->flags, 0);
-		vcpu->flush_guest |= vcpu->in.flags & UMBRA_RUN_FLUSH_TLB;
-		if (vcpu->in.flags & UMBRA_RUN_NO_ENTRY)
-			return run_return(vcpu);
+	if (unlikely(in->flags)) {
+		WRITE_ONCE(run->flags, 0);
+		vcpu->flush_guest |= in->flags & UMBRA_RUN_FLUSH_TLB;
+		if (in->flags & UMBRA_RUN_NO_ENTRY)
+			return run_return(vcpu, UMBRA_EXIT_NONE, in->want);
 	}
 	for (;;) {
 		switch (enter_once(vcpu)) {
 		case RUN_EXIT:
-			return run_return(vcpu);
+			return run_return(vcpu, vcpu->exit_reason, in->want);
+		case RUN_EMULATE:
+			return run_return(vcpu, vcpu->exit_reason, in->want | in->want_emul);
 		case RUN_FAULT:
-			if (vm_fault(vcpu) == RUN_EXIT)
-				return run_return(vcpu);
+			r = vm_fault(vcpu);
+			if (r) {
+				run->exit.access = vcpu->fault_access | (r == -ENOENT ? 0 : UMBRA_MEM_FAULT);
+				run->exit.error = r == -ENOENT ? 0 : r;
+				return run_return(vcpu, UMBRA_EXIT_MEM, in->want | in->want_emul);
+			}
 			break;
 		case RUN_AGAIN:
 			break;
 		}
-		/* In-place re-entry: what delivery was cut short is delivered again. (SDM 3C 28.2.4) */
-		if (vcpu->exit.event.flags & UMBRA_EVENT_VALID)
-			vcpu->inject = vcpu->exit.event;
-		exit_clear(&vcpu->exit);
+		/* In-place re-entry: vcpu->event, whose delivery was cut short, is delivered again. (SDM 3C 28.2.4) */
 		if (READ_ONCE(vcpu->kicked) || thread_flags() & WORK_USER) {
 			WRITE_ONCE(vcpu->kicked, 0);
-			vcpu->exit.reason = UMBRA_EXIT_INTERRUPTED;
-			return run_return(vcpu);
+			return run_return(vcpu, UMBRA_EXIT_INTERRUPTED, in->want);
 		}
 		/* Also where virtualization is off on this CPU: it goes offline, or the machine does. */
 		cond_resched();
@@ -229,19 +198,16 @@ static long vcpu_ioctl(struct file *file, unsigned int nr, unsigned long arg)
 {
 	struct vcpu *vcpu = file->private_data;
 
-	switch (nr) {
-	case UMBRA_VCPU_RUN:
-		return arg ? -EINVAL : vcpu_run(vcpu);
-	case UMBRA_VCPU_KICK:
-		if (arg)
-			return -EINVAL;
-		if (current->mm != vcpu->vm->mm)
-			return -EPERM;
-		vcpu_kick(vcpu);
-		return 0;
-	default:
+	if (nr != UMBRA_VCPU_RUN && nr != UMBRA_VCPU_KICK)
 		return -ENOTTY;
-	}
+	if (arg)
+		return -EINVAL;
+	if (nr == UMBRA_VCPU_RUN)
+		return vcpu_run(vcpu);
+	if (current->mm != vcpu->vm->mm)
+		return -EPERM;
+	vcpu_kick(vcpu);
+	return 0;
 }
 
 /* RUN again, by the cheapest system call that carries a descriptor and nothing else. */
@@ -321,36 +287,26 @@ static int vcpu_enlist(struct vm *vm, struct vcpu *vcpu)
 int vcpu_create(struct vm *vm)
 {
 	struct vcpu *vcpu = kzalloc(sizeof(*vcpu), GFP_KERNEL_ACCOUNT);
-	struct file *file;
-	int fd, r;
+	int r = -ENOMEM;
 
 	if (!vcpu)
-		return -ENOMEM;
+		return r;
 	atomic_long_inc(&stat_vcpus);
 	vcpu->vm = vm;
 	vcpu->guest_cpu = -1;
-	r = -ENOMEM;
 	vcpu->run = (void *)get_zeroed_page(GFP_KERNEL_ACCOUNT);
 	vcpu->vapic = (void *)get_zeroed_page(GFP_KERNEL_ACCOUNT);
-	if (!vcpu->run || !vcpu->vapic)
-		goto free;
-	r = vcpu_enlist(vm, vcpu) ?: shim_ops->vcpu_create(vcpu);
-	if (r)
-		goto free;
-	r = fd = get_unused_fd_flags(O_CLOEXEC);
-	if (r < 0)
-		goto free;
-	file = anon_inode_getfile("umbra-vcpu", &vcpu_fops, vcpu, O_RDWR);
-	if (IS_ERR(file)) {
-		put_unused_fd(fd);
-		r = PTR_ERR(file);
-		goto free;
+	if (vcpu->run && vcpu->vapic)
+		r = vcpu_enlist(vm, vcpu) ?: shim_ops->vcpu_create(vcpu);
+	if (r) {
+		vcpu_free(vcpu);
+		return r;
 	}
-	file->f_mode |= FMODE_LSEEK;
 	kref_get(&vm->ref);
-	fd_install(fd, file);
-	return fd;
-free:
-	vcpu_free(vcpu);
+	r = anon_inode_getfd("umbra-vcpu", &vcpu_fops, vcpu, O_RDWR | O_CLOEXEC);
+	if (r < 0) {
+		vcpu_free(vcpu);
+		vm_put(vm);
+	}
 	return r;
 }

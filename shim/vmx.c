@@ -85,9 +85,11 @@ static void vmx_insn_vmptrld(void *vmcs)
 static void vmx_cpu_disable(void)
 {
 	struct hw_vcpu *hw, *next;
+	unsigned long flags;
 
+	local_irq_save(flags);
 	if (!this_cpu_read(vmx_on))
-		return;
+		goto out;
 	list_for_each_entry_safe(hw, next, this_cpu_ptr(&vmx_active), active) {
 		vmx_insn_vmclear(hw->vmcs);
 		list_del(&hw->active);
@@ -99,42 +101,46 @@ static void vmx_cpu_disable(void)
 	asm volatile("1: vmxoff\n2:\n" _ASM_EXTABLE(1b, 2b) : : : "cc", "memory");
 	cr4_clear_bits_irqsoff(X86_CR4_VMXE);
 	intel_pt_handle_vmx(0);
+out:
+	local_irq_restore(flags);
 }
 
-/* What one CPU's TLBs hold from an earlier life. (SDM 3C 29.4.3) */
-static void vmx_flush_all(void)
+static bool vmx_unlocked(void)
 {
-	struct {
-		u64 eptp, reserved;
-	} operand = {};
+	u64 control, want = FEAT_CTL_LOCKED | FEAT_CTL_VMX_ENABLED_OUTSIDE_SMX;
 
-	asm volatile("invept %0, %1" : : "m"(operand), "r"((unsigned long)VMX_EPT_EXTENT_GLOBAL) : "cc", "memory");
+	return !rdmsrl_safe(MSR_IA32_FEAT_CTL, &control) && (control & want) == want;
 }
 
 static int vmx_cpu_enable(void)
 {
-	u64 control;
+	unsigned long flags;
+	int r = 0;
 
+	local_irq_save(flags);
 	if (this_cpu_read(vmx_on))
-		return 0;
+		goto out;
+	r = -EBUSY;
 	if (cr4_read_shadow() & X86_CR4_VMXE)
-		return -EBUSY;
-	if (rdmsrl_safe(MSR_IA32_FEAT_CTL, &control) ||
-	    (control & (FEAT_CTL_LOCKED | FEAT_CTL_VMX_ENABLED_OUTSIDE_SMX)) !=
-		    (FEAT_CTL_LOCKED | FEAT_CTL_VMX_ENABLED_OUTSIDE_SMX))
-		return -EIO;
+		goto out;
+	r = -EIO;
+	if (!vmx_unlocked())
+		goto out;
 	intel_pt_handle_vmx(1);
 	cr4_set_bits_irqsoff(X86_CR4_VMXE);
-	if (!vmx_insn_vmxon(__pa(this_cpu_read(vmx_region)))) {
+	if (vmx_insn_vmxon(__pa(this_cpu_read(vmx_region)))) {
+		this_cpu_write(vmx_on, true);
+		if (vmx.has_tsc_aux)
+			rdmsrl(MSR_TSC_AUX, *this_cpu_ptr(&vmx_tsc_aux));
+		vmx_flush(VMX_EPT_EXTENT_GLOBAL, 0);
+		r = 0;
+	} else {
 		cr4_clear_bits_irqsoff(X86_CR4_VMXE);
 		intel_pt_handle_vmx(0);
-		return -EIO;
 	}
-	this_cpu_write(vmx_on, true);
-	if (vmx.has_tsc_aux)
-		rdmsrl(MSR_TSC_AUX, *this_cpu_ptr(&vmx_tsc_aux));
-	vmx_flush_all();
-	return 0;
+out:
+	local_irq_restore(flags);
+	return r;
 }
 
 /* On the CPU where the VMCS is active (or was: then there is nothing to do). */
@@ -196,11 +202,18 @@ static int vmx_vcpu_load(struct vcpu *vcpu)
 	return 0;
 }
 
+static const u16 zero_fields[] = {
+	HOST_DS_SELECTOR, HOST_ES_SELECTOR, HOST_FS_SELECTOR, HOST_GS_SELECTOR, PAGE_FAULT_ERROR_CODE_MASK,
+	PAGE_FAULT_ERROR_CODE_MATCH, CR3_TARGET_COUNT, VM_EXIT_MSR_STORE_COUNT, VM_EXIT_MSR_LOAD_COUNT,
+	VM_ENTRY_MSR_LOAD_COUNT, VM_ENTRY_INTR_INFO_FIELD, GUEST_IA32_DEBUGCTL, GUEST_ACTIVITY_STATE,
+};
+
 static void vmx_write_constants(struct vcpu *vcpu)
 {
 	struct hw_vcpu *hw = vcpu->hw;
 	struct desc_ptr idt;
 	u64 value;
+	int i;
 
 	/* Host state that is the same on every CPU. */
 	store_idt(&idt);
@@ -208,10 +221,6 @@ static void vmx_write_constants(struct vcpu *vcpu)
 	vmwrite(HOST_CR0, read_cr0() & ~X86_CR0_TS);
 	vmwrite(HOST_CS_SELECTOR, __KERNEL_CS);
 	vmwrite(HOST_SS_SELECTOR, __KERNEL_DS);
-	vmwrite(HOST_DS_SELECTOR, 0);
-	vmwrite(HOST_ES_SELECTOR, 0);
-	vmwrite(HOST_FS_SELECTOR, 0);
-	vmwrite(HOST_GS_SELECTOR, 0);
 	vmwrite(HOST_TR_SELECTOR, GDT_ENTRY_TSS * 8);
 	vmwrite(HOST_RIP, (unsigned long)vmx_exit_point);
 	rdmsrl(MSR_IA32_SYSENTER_CS, value);
@@ -224,24 +233,16 @@ static void vmx_write_constants(struct vcpu *vcpu)
 	vmwrite(HOST_IA32_EFER, value);
 
 	/* Controls: nothing of this can be changed from outside. (S1) */
+	for (i = 0; i < ARRAY_SIZE(zero_fields); i++)
+		vmwrite(zero_fields[i], 0);
 	vmwrite(PIN_BASED_VM_EXEC_CONTROL, vmx.pinbased);
-	vmwrite(SECONDARY_VM_EXEC_CONTROL, vmx.procbased2);
 	vmwrite(VM_EXIT_CONTROLS, vmx.exit);
-	vmwrite(VM_ENTRY_CONTROLS, vmx.entry);
-	vmx_write_controls(vcpu);
-	vmwrite(PAGE_FAULT_ERROR_CODE_MASK, 0);
-	vmwrite(PAGE_FAULT_ERROR_CODE_MATCH, 0);
-	vmwrite(CR3_TARGET_COUNT, 0);
-	vmwrite(VM_EXIT_MSR_STORE_COUNT, 0);
-	vmwrite(VM_EXIT_MSR_LOAD_COUNT, 0);
-	vmwrite(VM_ENTRY_MSR_LOAD_COUNT, 0);
-	vmwrite(VM_ENTRY_INTR_INFO_FIELD, 0);
 	vmwrite(MSR_BITMAP, __pa(msr_bitmap));
-	vmwrite(EPT_POINTER, __pa(vcpu->vm->pt.root) | vmx.eptp_bits);
+	vmwrite(EPT_POINTER, vmx_eptp(vcpu));
 	vmwrite(VIRTUAL_PROCESSOR_ID, hw->vpid);
 	if (vmx.procbased & CPU_BASED_TPR_SHADOW)
 		vmwrite(VIRTUAL_APIC_PAGE_ADDR, __pa(vcpu->vapic));
-	if (vmx.procbased2 & SECONDARY_EXEC_PAUSE_LOOP_EXITING) {
+	if (vmx.can_ple) {
 		vmwrite(PLE_GAP, 128);
 		vmwrite(PLE_WINDOW, 4096);
 	}
@@ -250,13 +251,10 @@ static void vmx_write_constants(struct vcpu *vcpu)
 	vmwrite(CR0_GUEST_HOST_MASK, ~CR0_GUEST_OWNED);
 	vmwrite(CR4_GUEST_HOST_MASK, ~CR4_GUEST_OWNED);
 	vmwrite(VMX_PREEMPTION_TIMER_VALUE, vmx.timer_bound);
-
-	/* Guest state that stays as it is. */
 	vmwrite(VMCS_LINK_POINTER, -1ULL);
-	vmwrite(GUEST_IA32_DEBUGCTL, 0);
-	vmwrite(GUEST_ACTIVITY_STATE, GUEST_ACTIVITY_ACTIVE);
 	if (vmx.has_perf)
 		vmwrite(GUEST_IA32_PERF_GLOBAL_CTRL, 0);
+	vmx_write_controls(vcpu);
 	hw->timer = vmx.timer_bound;
 	vcpu->dirty = UMBRA_STATE_ALL;
 }
@@ -306,61 +304,63 @@ static int vmx_vcpu_create(struct vcpu *vcpu)
 
 /* ---- set-up: what this CPU can do ---- */
 
-static int refuse(const char *what)
+static int refuse(const char *why, const char *what)
 {
-	pr_err("not loaded: %s\n", what);
+	pr_err("not loaded: %s%s\n", why, what);
 	return -EOPNOTSUPP;
 }
 
-/* Bits of an allowed-settings MSR: the low half must be 1, the high half may be. (SDM 3D A.2) */
-static int control_bits(u32 msr, u32 want, u32 optional, u32 *result)
-{
-	u64 bits;
-
-	rdmsrl(msr, bits);
-	*result = constrain(want | optional, bits, bits >> 32);
-	return (*result & want) == want ? 0 : -EOPNOTSUPP;
-}
+/* Control fields: which MSR says what is allowed, what is needed, what is used where it is there. (SDM 3D A.2) */
+static const struct {
+	u32 msr;
+	u32 need, want;
+	u32 *result;
+	const char *lacks;
+} controls[] = {
+	{ MSR_IA32_VMX_TRUE_PINBASED_CTLS, PIN_BASED_EXT_INTR_MASK | PIN_BASED_NMI_EXITING | PIN_BASED_VIRTUAL_NMIS |
+	  PIN_BASED_VMX_PREEMPTION_TIMER, 0, &vmx.pinbased, "virtual NMIs or the VMX preemption timer" },
+	{ MSR_IA32_VMX_TRUE_PROCBASED_CTLS, CPU_BASED_USE_TSC_OFFSETTING | CPU_BASED_MWAIT_EXITING |
+	  CPU_BASED_MONITOR_EXITING | CPU_BASED_RDPMC_EXITING | CPU_BASED_MOV_DR_EXITING | CPU_BASED_UNCOND_IO_EXITING |
+	  CPU_BASED_USE_MSR_BITMAPS | CPU_BASED_ACTIVATE_SECONDARY_CONTROLS, CPU_BASED_TPR_SHADOW, &vmx.procbased,
+	  "MSR bitmaps or secondary VMX controls" },
+	{ MSR_IA32_VMX_PROCBASED_CTLS2, SECONDARY_EXEC_ENABLE_EPT, 0, &vmx.procbased2, "EPT (second-level page tables)" },
+	{ MSR_IA32_VMX_PROCBASED_CTLS2, SECONDARY_EXEC_UNRESTRICTED_GUEST, 0, &vmx.procbased2, "VMX unrestricted guest" },
+	{ MSR_IA32_VMX_PROCBASED_CTLS2, SECONDARY_EXEC_ENABLE_EPT | SECONDARY_EXEC_UNRESTRICTED_GUEST |
+	  SECONDARY_EXEC_ENABLE_VPID | SECONDARY_EXEC_WBINVD_EXITING, SECONDARY_EXEC_PAUSE_LOOP_EXITING |
+	  SECONDARY_EXEC_ENCLS_EXITING | SECONDARY_EXEC_ENABLE_RDTSCP | SECONDARY_EXEC_ENABLE_INVPCID, &vmx.procbased2,
+	  "VPID or WBINVD exits" },
+	{ MSR_IA32_VMX_TRUE_EXIT_CTLS, VM_EXIT_HOST_ADDR_SPACE_SIZE | VM_EXIT_LOAD_IA32_EFER | VM_EXIT_LOAD_IA32_PAT,
+	  VM_EXIT_LOAD_IA32_PERF_GLOBAL_CTRL, &vmx.exit, "EFER and PAT switching" },
+	{ MSR_IA32_VMX_TRUE_ENTRY_CTLS, VM_ENTRY_LOAD_DEBUG_CONTROLS | VM_ENTRY_LOAD_IA32_EFER | VM_ENTRY_LOAD_IA32_PAT,
+	  VM_ENTRY_LOAD_IA32_PERF_GLOBAL_CTRL, &vmx.entry, "EFER and PAT switching" },
+};
 
 static int setup_controls(void)
 {
-	int r = control_bits(MSR_IA32_VMX_TRUE_PINBASED_CTLS,
-			     PIN_BASED_EXT_INTR_MASK | PIN_BASED_NMI_EXITING | PIN_BASED_VIRTUAL_NMIS |
-				     PIN_BASED_VMX_PREEMPTION_TIMER, 0, &vmx.pinbased);
-	if (r)
-		return refuse("the CPU lacks virtual NMIs or the VMX preemption timer");
-	r = control_bits(MSR_IA32_VMX_TRUE_PROCBASED_CTLS,
-			 CPU_BASED_USE_TSC_OFFSETTING | CPU_BASED_MWAIT_EXITING | CPU_BASED_MONITOR_EXITING |
-				 CPU_BASED_RDPMC_EXITING | CPU_BASED_MOV_DR_EXITING | CPU_BASED_UNCOND_IO_EXITING |
-				 CPU_BASED_USE_MSR_BITMAPS | CPU_BASED_ACTIVATE_SECONDARY_CONTROLS,
-			 CPU_BASED_TPR_SHADOW, &vmx.procbased);
-	if (r)
-		return refuse("the CPU lacks MSR bitmaps or secondary VMX controls");
+	u64 allowed;
+	int i;
+
+	for (i = 0; i < ARRAY_SIZE(controls); i++) {
+		rdmsrl(controls[i].msr, allowed);
+		*controls[i].result = constrain(controls[i].need | controls[i].want, allowed, allowed >> 32);
+		if ((*controls[i].result & controls[i].need) != controls[i].need)
+			return refuse("the CPU lacks ", controls[i].lacks);
+	}
+	vmx.can_ple = vmx.procbased2 & SECONDARY_EXEC_PAUSE_LOOP_EXITING;
+	vmx.procbased2 &= ~SECONDARY_EXEC_PAUSE_LOOP_EXITING; /* on request */
+	if (!boot_cpu_has(X86_FEATURE_RDTSCP))
+		vmx.procbased2 &= ~SECONDARY_EXEC_ENABLE_RDTSCP;
+	if (!boot_cpu_has(X86_FEATURE_INVPCID))
+		vmx.procbased2 &= ~SECONDARY_EXEC_ENABLE_INVPCID;
 	if (!(vmx.procbased & CPU_BASED_TPR_SHADOW))
 		vmx.procbased |= CPU_BASED_CR8_LOAD_EXITING | CPU_BASED_CR8_STORE_EXITING;
-	r = control_bits(MSR_IA32_VMX_PROCBASED_CTLS2, SECONDARY_EXEC_ENABLE_EPT, 0, &vmx.procbased2);
-	if (r)
-		return refuse("the CPU lacks EPT (second-level page tables)");
-	r = control_bits(MSR_IA32_VMX_PROCBASED_CTLS2, SECONDARY_EXEC_ENABLE_EPT | SECONDARY_EXEC_UNRESTRICTED_GUEST,
-			 0, &vmx.procbased2);
-	if (r)
-		return refuse("the CPU lacks VMX unrestricted guest");
-	r = control_bits(MSR_IA32_VMX_PROCBASED_CTLS2,
-			 SECONDARY_EXEC_ENABLE_EPT | SECONDARY_EXEC_UNRESTRICTED_GUEST | SECONDARY_EXEC_ENABLE_VPID |
-				 SECONDARY_EXEC_WBINVD_EXITING,
-			 SECONDARY_EXEC_PAUSE_LOOP_EXITING | SECONDARY_EXEC_ENCLS_EXITING |
-				 (boot_cpu_has(X86_FEATURE_RDTSCP) ? SECONDARY_EXEC_ENABLE_RDTSCP : 0) |
-				 (boot_cpu_has(X86_FEATURE_INVPCID) ? SECONDARY_EXEC_ENABLE_INVPCID : 0),
-			 &vmx.procbased2);
-	if (r)
-		return refuse("the CPU lacks VPID");
-	r = control_bits(MSR_IA32_VMX_TRUE_EXIT_CTLS,
-			 VM_EXIT_HOST_ADDR_SPACE_SIZE | VM_EXIT_LOAD_IA32_EFER | VM_EXIT_LOAD_IA32_PAT,
-			 VM_EXIT_LOAD_IA32_PERF_GLOBAL_CTRL, &vmx.exit) ?:
-	    control_bits(MSR_IA32_VMX_TRUE_ENTRY_CTLS,
-			 VM_ENTRY_LOAD_DEBUG_CONTROLS | VM_ENTRY_LOAD_IA32_EFER | VM_ENTRY_LOAD_IA32_PAT,
-			 VM_ENTRY_LOAD_IA32_PERF_GLOBAL_CTRL, &vmx.entry);
-	return r ? refuse("the CPU cannot switch EFER and PAT with the guest") : 0;
+	vmx.has_perf = boot_cpu_has(X86_FEATURE_ARCH_PERFMON) && vmx.exit & VM_EXIT_LOAD_IA32_PERF_GLOBAL_CTRL &&
+		       vmx.entry & VM_ENTRY_LOAD_IA32_PERF_GLOBAL_CTRL;
+	if (!vmx.has_perf) {
+		vmx.exit &= ~VM_EXIT_LOAD_IA32_PERF_GLOBAL_CTRL;
+		vmx.entry &= ~VM_ENTRY_LOAD_IA32_PERF_GLOBAL_CTRL;
+	}
+	return 0;
 }
 
 /* Where the host's mitigations ask for something at entry that is not done here, there is no entry. */
@@ -370,7 +370,7 @@ static int setup_mitigations(void)
 		   (boot_cpu_has_bug(X86_BUG_MMIO_STALE_DATA) && !cpu_mitigations_off());
 	if (boot_cpu_has_bug(X86_BUG_L1TF) && l1tf_mitigation != L1TF_MITIGATION_OFF) {
 		if (!boot_cpu_has(X86_FEATURE_FLUSH_L1D))
-			return refuse("L1TF: this CPU's microcode has no L1D flush; update it, or boot with l1tf=off if you accept the risk");
+			return refuse("L1TF: this CPU's microcode has no L1D flush; update it, or boot with l1tf=off if you accept the risk", "");
 		vmx.flush_l1d = true;
 	}
 	return 0;
@@ -378,32 +378,22 @@ static int setup_mitigations(void)
 
 static int setup_features(struct limits *limits, __u64 *features)
 {
-	u64 basic, misc, ept;
+	u64 basic, misc, ept, cr4_fixed1;
 
 	rdmsrl(MSR_IA32_VMX_BASIC, basic);
 	rdmsrl(MSR_IA32_VMX_MISC, misc);
 	rdmsrl(MSR_IA32_VMX_EPT_VPID_CAP, ept);
-	if ((ept & (VMX_EPT_PAGE_WALK_4_BIT | VMX_EPTP_WB_BIT | VMX_EPT_INVEPT_BIT | VMX_EPT_EXTENT_CONTEXT_BIT |
-		    VMX_EPT_EXTENT_GLOBAL_BIT)) !=
-	    (VMX_EPT_PAGE_WALK_4_BIT | VMX_EPTP_WB_BIT | VMX_EPT_INVEPT_BIT | VMX_EPT_EXTENT_CONTEXT_BIT |
-	     VMX_EPT_EXTENT_GLOBAL_BIT))
-		return refuse("the CPU lacks write-back EPT tables or INVEPT");
+	if (~ept & (VMX_EPT_PAGE_WALK_4_BIT | VMX_EPTP_WB_BIT | VMX_EPT_INVEPT_BIT | VMX_EPT_EXTENT_CONTEXT_BIT |
+		    VMX_EPT_EXTENT_GLOBAL_BIT))
+		return refuse("the CPU lacks ", "write-back EPT tables or INVEPT");
 	vmx.revision = basic & 0x7fffffff;
 	vmx.timer_shift = misc & 0x1f;
 	/* Two milliseconds: no guest holds a CPU without an exit, whatever it does to its interrupts. (S10) */
 	vmx.timer_bound = max_t(u64, 2ULL * tsc_khz >> vmx.timer_shift, 1);
-	vmx.eptp_bits = VMX_EPTP_MT_WB | VMX_EPTP_PWL_4;
-	vmx.has_perf = vmx.exit & VM_EXIT_LOAD_IA32_PERF_GLOBAL_CTRL && vmx.entry & VM_ENTRY_LOAD_IA32_PERF_GLOBAL_CTRL &&
-		       boot_cpu_has(X86_FEATURE_ARCH_PERFMON);
-	if (!vmx.has_perf) {
-		vmx.exit &= ~VM_EXIT_LOAD_IA32_PERF_GLOBAL_CTRL;
-		vmx.entry &= ~VM_ENTRY_LOAD_IA32_PERF_GLOBAL_CTRL;
-	}
 	vmx.has_tsc_aux = vmx.procbased2 & SECONDARY_EXEC_ENABLE_RDTSCP;
 	rdmsrl(MSR_IA32_VMX_CR0_FIXED0, vmx.cr0_fixed0);
-	rdmsrl(MSR_IA32_VMX_CR0_FIXED1, vmx.cr0_fixed1);
 	rdmsrl(MSR_IA32_VMX_CR4_FIXED0, vmx.cr4_fixed0);
-	rdmsrl(MSR_IA32_VMX_CR4_FIXED1, vmx.cr4_fixed1);
+	rdmsrl(MSR_IA32_VMX_CR4_FIXED1, cr4_fixed1);
 	rdmsrl(MSR_STAR, vmx.star);
 	rdmsrl(MSR_LSTAR, vmx.lstar);
 	rdmsrl(MSR_CSTAR, vmx.cstar);
@@ -417,7 +407,7 @@ static int setup_features(struct limits *limits, __u64 *features)
 			  X86_CR4_MCE | X86_CR4_PGE | X86_CR4_PCE | X86_CR4_OSFXSR | X86_CR4_OSXMMEXCPT |
 			  X86_CR4_UMIP | X86_CR4_FSGSBASE | X86_CR4_PCIDE | X86_CR4_OSXSAVE | X86_CR4_SMEP |
 			  X86_CR4_SMAP;
-	limits->cr4_may &= vmx.cr4_fixed1;
+	limits->cr4_may &= cr4_fixed1;
 	limits->efer_may = EFER_SCE | EFER_LME | EFER_LMA | EFER_NX;
 	if (boot_cpu_has(X86_FEATURE_OSXSAVE)) {
 		vmx.xcr0 = xgetbv(XCR_XFEATURE_ENABLED_MASK);
@@ -425,7 +415,7 @@ static int setup_features(struct limits *limits, __u64 *features)
 	} else {
 		limits->cr4_may &= ~X86_CR4_OSXSAVE;
 	}
-	*features = UMBRA_FEAT_INSN_LEN | UMBRA_FEAT_GVA | UMBRA_FEAT_FLUSH_TLB;
+	*features = 0;
 	if (vmx.procbased & CPU_BASED_TPR_SHADOW)
 		*features |= UMBRA_FEAT_TPR_SHADOW;
 	if (vmx.has_tsc_aux)
@@ -501,24 +491,23 @@ static int setup_memory(void)
 
 static int vmx_setup(struct limits *limits, __u64 *features)
 {
-	u64 control, basic;
+	u64 basic;
 	int r;
 
 	if (!(cpuid_ecx(1) & BIT(5)))
-		return refuse("the CPU has no VMX (or a hypervisor hides it)");
-	if (rdmsrl_safe(MSR_IA32_FEAT_CTL, &control) || !(control & FEAT_CTL_LOCKED) ||
-	    !(control & FEAT_CTL_VMX_ENABLED_OUTSIDE_SMX))
-		return refuse("VMX is locked off: switch on virtualization (VT-x) in the firmware's set-up");
+		return refuse("the CPU has no VMX (or a hypervisor hides it)", "");
+	if (!vmx_unlocked())
+		return refuse("VMX is locked off: switch on virtualization (VT-x) in the firmware's set-up", "");
 	if (compat_has_fred())
-		return refuse("FRED is in use: boot with fred=off");
+		return refuse("FRED is in use: boot with fred=off", "");
 	if (!boot_cpu_has(X86_FEATURE_TSC) || !tsc_khz)
-		return refuse("the TSC's frequency is not known");
+		return refuse("the TSC's frequency is not known", "");
 	rdmsrl(MSR_IA32_VMX_BASIC, basic);
 	if (!(basic & (1ULL << 55)))
-		return refuse("the CPU lacks EPT (second-level page tables)");
+		return refuse("the CPU lacks ", "EPT (second-level page tables)");
 	r = setup_controls();
 	if (!r && !boot_cpu_has(X86_FEATURE_FSGSBASE))
-		r = refuse("the CPU lacks FSGSBASE (or the kernel was booted with nofsgsbase)");
+		r = refuse("the CPU lacks ", "FSGSBASE (or the kernel was booted with nofsgsbase)");
 	r = r ?: setup_mitigations() ?: setup_features(limits, features) ?: setup_memory();
 	if (r) {
 		vmx_teardown();

@@ -31,11 +31,10 @@ struct vmx_config {
 	u32 revision;
 	u32 timer_shift;
 	u32 timer_bound; /* ticks: a guest is never longer in one go */
-	u64 cr0_fixed0, cr0_fixed1, cr4_fixed0, cr4_fixed1;
-	u64 eptp_bits;
+	u64 cr0_fixed0, cr4_fixed0;
 	u64 xcr0; /* the host's */
 	u64 star, lstar, cstar, fmask;
-	bool has_perf, has_tsc_aux;
+	bool can_ple, has_perf, has_tsc_aux;
 	bool flush_l1d, verw;
 };
 
@@ -65,6 +64,19 @@ static __always_inline void vmwrite(unsigned long field, unsigned long value)
 	return;
 failed:
 	vmwrite_failed(field, value);
+}
+
+static inline u64 vmx_eptp(const struct vcpu *vcpu)
+{
+	return __pa(vcpu->vm->pt.root) | VMX_EPTP_MT_WB | VMX_EPTP_PWL_4;
+}
+
+/* Single-context INVEPT also drops the guest's own (combined) translations of this VM. (SDM 3C 29.4.3.1) */
+static inline void vmx_flush(unsigned long extent, u64 eptp)
+{
+	u64 operand[2] = { eptp };
+
+	asm volatile("1: invept %0, %1\n2:\n" _ASM_EXTABLE(1b, 2b) : : "m"(operand), "r"(extent) : "cc", "memory");
 }
 
 /* vmx_entry.S. 0: the guest ran and exited; 1: the CPU refused. */

@@ -13,6 +13,21 @@
 /* umbra_run.gpr[] */
 #define GPR(n) (8 * (n))(%rax)
 
+/* All but RAX, which holds their address, and RSP. RSP's slot is skipped. */
+.macro guest_gprs action
+	.set	slot, 1
+	.irp	reg, rcx, rdx, rbx, rsp, rbp, rsi, rdi, r8, r9, r10, r11, r12, r13, r14, r15
+	.ifnc	\reg, rsp
+	.ifc	\action, load
+	mov	GPR(slot), %\reg
+	.else
+	mov	%\reg, GPR(slot)
+	.endif
+	.endif
+	.set	slot, slot + 1
+	.endr
+.endm
+
 	.section .rodata
 verw_selector:
 	.word __KERNEL_DS
@@ -47,20 +62,7 @@ SYM_FUNC_START(vmx_enter_guest)
 2:
 	bt	$0, %edx	/* CF: launched; MOV leaves it alone */
 	mov	%rsi, %rax
-	mov	GPR(1), %rcx
-	mov	GPR(2), %rdx
-	mov	GPR(3), %rbx
-	mov	GPR(5), %rbp
-	mov	GPR(6), %rsi
-	mov	GPR(7), %rdi
-	mov	GPR(8), %r8
-	mov	GPR(9), %r9
-	mov	GPR(10), %r10
-	mov	GPR(11), %r11
-	mov	GPR(12), %r12
-	mov	GPR(13), %r13
-	mov	GPR(14), %r14
-	mov	GPR(15), %r15
+	guest_gprs load
 	mov	GPR(0), %rax
 	UNWIND_HINT_SAVE
 	jnc	4f
@@ -78,38 +80,14 @@ SYM_INNER_LABEL_ALIGN(vmx_exit_point, SYM_L_GLOBAL)
 	ENDBR
 	push	%rax
 	mov	8(%rsp), %rax
-	mov	%rcx, GPR(1)
-	mov	%rdx, GPR(2)
-	mov	%rbx, GPR(3)
-	mov	%rbp, GPR(5)
-	mov	%rsi, GPR(6)
-	mov	%rdi, GPR(7)
-	mov	%r8, GPR(8)
-	mov	%r9, GPR(9)
-	mov	%r10, GPR(10)
-	mov	%r11, GPR(11)
-	mov	%r12, GPR(12)
-	mov	%r13, GPR(13)
-	mov	%r14, GPR(14)
-	mov	%r15, GPR(15)
+	guest_gprs store
 	pop	GPR(0)
 	xor	%ebx, %ebx
 
 6:	/* No speculation with the guest's values, its return addresses or its branch history. */
-	xor	%eax, %eax
-	xor	%ecx, %ecx
-	xor	%edx, %edx
-	xor	%ebp, %ebp
-	xor	%esi, %esi
-	xor	%edi, %edi
-	xor	%r8d, %r8d
-	xor	%r9d, %r9d
-	xor	%r10d, %r10d
-	xor	%r11d, %r11d
-	xor	%r12d, %r12d
-	xor	%r13d, %r13d
-	xor	%r14d, %r14d
-	xor	%r15d, %r15d
+	.irp	reg, eax, ecx, edx, ebp, esi, edi, r8d, r9d, r10d, r11d, r12d, r13d, r14d, r15d
+	xor	%\reg, %\reg
+	.endr
 	FILL_RETURN_BUFFER %rcx, RSB_CLEAR_LOOPS, X86_FEATURE_RSB_VMEXIT, X86_FEATURE_RSB_VMEXIT_LITE
 	/* IBRS must be written again after an exit, before the first return. */
 	ALTERNATIVE "jmp 7f", "", X86_FEATURE_KERNEL_IBRS
