@@ -50,7 +50,7 @@ struct file {
 	struct file *next; /* free list */
 };
 
-#define FILE_TABLE_SIZE (1 << 20) /* descriptors above it cannot be ours */
+#define FILE_TABLE_SIZE (1 << 16) /* descriptors above it cannot be ours */
 extern _Atomic(struct file *) file_table[FILE_TABLE_SIZE];
 
 static inline bool file_is_ours(int fd)

@@ -111,10 +111,8 @@ START_TEST(calls)
 {
 	struct kvm_regs in, out = { 0 };
 	struct kvm_irq_level level = { .irq = 4 };
-	struct {
-		struct kvm_cpuid2 head;
-		struct kvm_cpuid_entry2 entry[8];
-	} cpuid = { .head.nent = 1 };
+	uint32_t list[2 + 8 * 10] = { 1 }; /* struct kvm_cpuid2 with room for eight entries */
+	struct kvm_cpuid2 *cpuid = (struct kvm_cpuid2 *)list;
 
 	memset(&in, 0x3c, sizeof(in));
 	ck_assert_int_eq(ioctl(vcpu, KVM_SET_REGS, &in), 0);
@@ -129,14 +127,14 @@ START_TEST(calls)
 	ck_assert_int_eq(ioctl(vm, KVM_IRQ_LINE_STATUS, &level), 0);
 	ck_assert_int_eq(level.status, 1);
 	/* Too small a list: the true count comes back with the error. */
-	ck_assert_int_eq(ioctl(kvm, KVM_GET_SUPPORTED_CPUID, &cpuid), -1);
+	ck_assert_int_eq(ioctl(kvm, KVM_GET_SUPPORTED_CPUID, cpuid), -1);
 	ck_assert_int_eq(errno, E2BIG);
-	ck_assert_int_eq(cpuid.head.nent, 3);
-	cpuid.head.nent = 8;
-	ck_assert_int_eq(ioctl(kvm, KVM_GET_SUPPORTED_CPUID, &cpuid), 0);
-	ck_assert_int_eq(cpuid.head.nent, 3);
-	ck_assert_int_eq(cpuid.entry[2].eax, 0x5a5a5a5a);
-	ck_assert_int_eq(cpuid.entry[3].eax, 0);
+	ck_assert_int_eq(cpuid->nent, 3);
+	cpuid->nent = 8;
+	ck_assert_int_eq(ioctl(kvm, KVM_GET_SUPPORTED_CPUID, cpuid), 0);
+	ck_assert_int_eq(cpuid->nent, 3);
+	ck_assert_int_eq(cpuid->entries[2].eax, 0x5a5a5a5a);
+	ck_assert_int_eq(cpuid->entries[3].eax, 0);
 }
 END_TEST
 
