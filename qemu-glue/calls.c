@@ -192,7 +192,7 @@ static void slot_set(struct vm *vm, uint32_t slot, uint64_t pages)
 	else if (found)
 		found->pages = pages;
 	else if (pages)
-		vm->slots[vm->nslots++] = (struct vm_slot){ slot, pages };
+		vm->slots[vm->nslots++] = (struct vm_slot) { slot, pages };
 }
 
 static int64_t vm_set_memory(struct vm *vm, uint64_t arg)
@@ -247,7 +247,9 @@ static int64_t get_dirty_locked(struct vm *vm, const struct kvm_dirty_log *log)
 		return -ENOENT;
 	for (uint64_t at = 0; at < bytes;) {
 		uint32_t want = bytes - at < CHANNEL_PAYLOAD_MAX ? bytes - at : CHANNEL_PAYLOAD_MAX;
-		struct request request = { .kind = CHANNEL_VM, .nr = KVM_GET_DIRTY_LOG, .arg = at * 8, .size = sizeof(ask), .max = want };
+		struct request request = {
+			.kind = CHANNEL_VM, .nr = KVM_GET_DIRTY_LOG, .arg = at * 8, .size = sizeof(ask), .max = want
+		};
 		int64_t ret;
 
 		memcpy(vm->shadow->buf, &ask, sizeof(ask));

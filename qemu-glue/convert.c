@@ -67,7 +67,8 @@ static int find_among_open(const struct map_info *map, bool write)
 		char *rest;
 		int fd = strtol(entry->d_name, &rest, 10);
 
-		if (*rest || rest == entry->d_name || fd == dir_fd || !access_is_enough(fd, write) || !same_file(fd, map))
+		if (*rest || rest == entry->d_name || fd == dir_fd || !access_is_enough(fd, write) ||
+		    !same_file(fd, map))
 			continue;
 		found = fcntl(fd, F_DUPFD_CLOEXEC, 0);
 		/* Another thread may have closed it and opened something else there. */
@@ -88,7 +89,8 @@ int shared_find(const struct map_info *map, bool write)
 	if (fd >= 0)
 		return fd;
 	/* The VMM closed it after mapping. The kernel's own link needs a privilege; the name may be gone or stand for another file. */
-	snprintf(name, sizeof(name), "map_files/%llx-%llx", (unsigned long long)map->start, (unsigned long long)map->end);
+	snprintf(name, sizeof(name), "map_files/%llx-%llx", (unsigned long long)map->start,
+		 (unsigned long long)map->end);
 	fd = proc_open(name, flags);
 	if (fd < 0 && map->path[0] == '/')
 		fd = open(map->path, flags);
@@ -161,7 +163,8 @@ static void copy_piece(struct copier *c, const struct map_info *piece, uint64_t 
 
 static int create_memfd(uint64_t size, uint32_t page_size)
 {
-	unsigned int huge = page_size > GLUE_PAGE ? MFD_HUGETLB | (unsigned int)__builtin_ctz(page_size) << MFD_HUGE_SHIFT : 0;
+	unsigned int huge =
+		page_size > GLUE_PAGE ? MFD_HUGETLB | (unsigned int)__builtin_ctz(page_size) << MFD_HUGE_SHIFT : 0;
 	int fd = memfd_create("umbra-ram", MFD_CLOEXEC | MFD_ALLOW_SEALING | huge);
 
 	if (fd < 0)
@@ -190,7 +193,8 @@ static int fill(int memfd, uint64_t start, uint64_t end, const struct map_info *
 	if (!c.bounce)
 		ret = -ENOMEM;
 	for (int i = 0; !ret && i < n; i++)
-		copy_piece(&c, &maps[i], maps[i].start < start ? start : maps[i].start, maps[i].end > end ? end : maps[i].end);
+		copy_piece(&c, &maps[i], maps[i].start < start ? start : maps[i].start,
+			   maps[i].end > end ? end : maps[i].end);
 	free(c.bounce);
 	if (c.mem >= 0)
 		real_close(c.mem);
@@ -223,8 +227,8 @@ static int replace_piece(struct backing *backing, const struct map_info *map, ui
 	range.start = map->start < start ? start : map->start;
 	range.end = map->end > end ? end : map->end;
 	range.offset = range.start - start;
-	addr = real_mmap((void *)range.start, range.end - range.start, map->prot, MAP_SHARED | MAP_FIXED | MAP_NORESERVE, backing->fd,
-			 range.offset);
+	addr = real_mmap((void *)range.start, range.end - range.start, map->prot,
+			 MAP_SHARED | MAP_FIXED | MAP_NORESERVE, backing->fd, range.offset);
 	if (addr == MAP_FAILED)
 		return -errno;
 	keep_advice(map, addr, range.end - range.start);
@@ -281,7 +285,8 @@ static int convert_maps(uint64_t start, uint64_t end, const struct map_info *map
 static bool all_private(const struct map_info *maps, int n)
 {
 	for (int i = 0; i < n; i++)
-		if (maps[i].shared && strcmp(maps[i].path, "/dev/zero (deleted)") && strcmp(maps[i].path, "/anon_hugepage (deleted)"))
+		if (maps[i].shared && strcmp(maps[i].path, "/dev/zero (deleted)") &&
+		    strcmp(maps[i].path, "/anon_hugepage (deleted)"))
 			return false;
 	return n > 0;
 }

@@ -46,11 +46,11 @@ struct vcpu;
 struct file {
 	atomic_uint refs; /* descriptors and calls under way */
 	atomic_int kind;
-	void *object; /* struct kvm, vm, vcpu */
+	void *object;	   /* struct kvm, vm, vcpu */
 	struct file *next; /* free list */
 };
 
-#define FILE_TABLE_SIZE (1 << 20) /* descriptors above it cannot be ours */
+#define FILE_TABLE_SIZE (1 << 16) /* descriptors above it cannot be ours */
 extern _Atomic(struct file *) file_table[FILE_TABLE_SIZE];
 
 static inline bool file_is_ours(int fd)
@@ -66,7 +66,7 @@ void file_copy(int from, int to);	     /* after dup: the descriptor to stands fo
 void file_forget(int fd);		     /* before close */
 int file_highest(void);			     /* upper bound of the descriptors that are ours */
 bool file_is_private(int fd);
-int private_fd(int fd);		  /* moves a descriptor of the glue's own out of the VMM's way; takes it over */
+int private_fd(int fd); /* moves a descriptor of the glue's own out of the VMM's way; takes it over */
 void private_close(int fd);
 
 /* Ends the object behind a file when its last reference goes (calls.c). */
@@ -76,15 +76,15 @@ void file_release(enum file_kind kind, void *object);
 struct shadow {
 	pthread_mutex_t lock; /* one request at a time */
 	atomic_uint refs;
-	int socket;	      /* -1: closed */
+	int socket; /* -1: closed */
 	pid_t pid;
 	bool has_vm;
-	atomic_bool dead;     /* it ended or misbehaved: reported, everything is EIO */
-	atomic_bool closed;   /* ended by us */
-	int wait_status;      /* when dead; -1 unknown */
-	char why[1100];	      /* its last words */
-	struct shadow *next;  /* list of all, for fork */
-	uint8_t buf[CHANNEL_PAYLOAD_MAX];  /* the payload, in and out; under lock */
+	atomic_bool dead;		  /* it ended or misbehaved: reported, everything is EIO */
+	atomic_bool closed;		  /* ended by us */
+	int wait_status;		  /* when dead; -1 unknown */
+	char why[1100];			  /* its last words */
+	struct shadow *next;		  /* list of all, for fork */
+	uint8_t buf[CHANNEL_PAYLOAD_MAX]; /* the payload, in and out; under lock */
 	uint8_t packet[sizeof(struct channel_msg) + CHANNEL_PAYLOAD_MAX + 1];
 };
 
@@ -93,8 +93,8 @@ struct request {
 	uint32_t nr;
 	uint64_t arg;
 	uint32_t cookie;
-	uint32_t size;	/* of shadow->buf handed over; out: received */
-	uint32_t max;	/* reply payload allowed */
+	uint32_t size; /* of shadow->buf handed over; out: received */
+	uint32_t max;  /* reply payload allowed */
 	int fds[CHANNEL_FDS_MAX];
 	int nfds;
 };
@@ -102,7 +102,7 @@ struct request {
 int shadow_start(struct shadow **out);
 void shadow_get(struct shadow *shadow);
 void shadow_put(struct shadow *shadow);
-void shadow_close(struct shadow *shadow); /* ends the process and waits for it */
+void shadow_close(struct shadow *shadow);   /* ends the process and waits for it */
 bool shadow_is_gone(struct shadow *shadow); /* looks; once it is gone, says so on stderr */
 void shadow_is_broken(struct shadow *shadow, const char *why);
 int64_t shadow_request_locked(struct shadow *shadow, struct request *request);
@@ -111,10 +111,10 @@ int message_check(const struct channel_msg *msg, size_t bytes, bool truncated, c
 
 /* ---- payloads (payload.c) ---- */
 struct payload {
-	uint32_t in_size; /* bytes in the buffer to hand over */
-	uint32_t out_max; /* bytes that may come back */
+	uint32_t in_size;  /* bytes in the buffer to hand over */
+	uint32_t out_max;  /* bytes that may come back */
 	uint64_t out_addr; /* where they go */
-	bool number;	  /* the argument is a number */
+	bool number;	   /* the argument is a number */
 };
 int payload_gather(uint32_t nr, uint64_t arg, uint32_t xsave_size, void *buf, struct payload *payload);
 
@@ -153,16 +153,16 @@ struct vcpu {
 	uint32_t id;
 	pthread_mutex_t lock; /* one call at a time */
 	int memfd, kick_fd, done_fd;
-	int signal_fd;	  /* for sigmask; -1: not made */
+	int signal_fd; /* for sigmask; -1: not made */
 	struct kvm_run *run;
 	struct channel_vcpu *channel;
 	uint8_t *payload;
 	struct vcpu_poll poll;
 	bool has_sigmask;
-	uint64_t sigmask; /* KVM_SET_SIGNAL_MASK; kernel layout */
-	bool told_dead;	  /* the one KVM_EXIT_INTERNAL_ERROR was given */
-	volatile bool rung;	/* between ring and answer of a RUN on this thread */
-	volatile bool finished; /* a call from a signal handler ended the RUN under way ... */
+	uint64_t sigmask;	   /* KVM_SET_SIGNAL_MASK; kernel layout */
+	bool told_dead;		   /* the one KVM_EXIT_INTERNAL_ERROR was given */
+	volatile bool rung;	   /* between ring and answer of a RUN on this thread */
+	volatile bool finished;	   /* a call from a signal handler ended the RUN under way ... */
 	volatile int finished_ret; /* ... with this */
 };
 

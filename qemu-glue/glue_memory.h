@@ -6,12 +6,12 @@
 
 /* The file behind converted memory. */
 struct backing {
-	int fd;		       /* memfd */
-	uint64_t inode;	       /* its own, as /proc/self/maps shows it */
-	unsigned int refs;     /* ranges */
-	int origin;	       /* the file of a private file mapping, which MADV_DONTNEED goes back to; -1: none */
+	int fd;		   /* memfd */
+	uint64_t inode;	   /* its own, as /proc/self/maps shows it */
+	unsigned int refs; /* ranges */
+	int origin;	   /* the file of a private file mapping, which MADV_DONTNEED goes back to; -1: none */
 	bool has_origin;
-	uint64_t base, size;   /* where it was mapped first */
+	uint64_t base, size;	/* where it was mapped first */
 	uint64_t origin_offset; /* of base */
 };
 

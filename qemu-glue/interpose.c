@@ -34,9 +34,9 @@ static void *find_next(_Atomic(void *) *cache, const char *name)
 	return fn;
 }
 
-#define NEXT(ret, name, ...)                              \
-	({                                                \
-		static _Atomic(void *) next_##name;       \
+#define NEXT(ret, name, ...)                                          \
+	({                                                            \
+		static _Atomic(void *) next_##name;                   \
 		(ret(*)(__VA_ARGS__)) find_next(&next_##name, #name); \
 	})
 
@@ -87,14 +87,14 @@ static int open_kvm(int flags)
 	return result(kvm_open(flags));
 }
 
-#define TAKE_MODE(mode, flags)                                           \
-	do {                                                             \
-		if (((flags) & O_CREAT) || ((flags) & O_TMPFILE) == O_TMPFILE) { \
-			va_list ap;                                      \
-			va_start(ap, flags);                             \
-			mode = va_arg(ap, mode_t);                       \
-			va_end(ap);                                      \
-		}                                                        \
+#define TAKE_MODE(mode, flags)                                               \
+	do {                                                                 \
+		if (((flags)&O_CREAT) || ((flags)&O_TMPFILE) == O_TMPFILE) { \
+			va_list ap;                                          \
+			va_start(ap, flags);                                 \
+			mode = va_arg(ap, mode_t);                           \
+			va_end(ap);                                          \
+		}                                                            \
 	} while (0)
 
 EXPORT int open(const char *path, int flags, ...)
@@ -299,12 +299,15 @@ static void *note_mmap(void *addr, size_t len, int flags)
 
 EXPORT void *mmap(void *addr, size_t len, int prot, int flags, int fd, off_t offset)
 {
-	return note_mmap(NEXT(void *, mmap, void *, size_t, int, int, int, off_t)(addr, len, prot, flags, fd, offset), len, flags);
+	return note_mmap(NEXT(void *, mmap, void *, size_t, int, int, int, off_t)(addr, len, prot, flags, fd, offset),
+			 len, flags);
 }
 
 EXPORT void *mmap64(void *addr, size_t len, int prot, int flags, int fd, off64_t offset)
 {
-	return note_mmap(NEXT(void *, mmap64, void *, size_t, int, int, int, off64_t)(addr, len, prot, flags, fd, offset), len, flags);
+	return note_mmap(NEXT(void *, mmap64, void *, size_t, int, int, int, off64_t)(addr, len, prot, flags, fd,
+										      offset),
+			 len, flags);
 }
 
 EXPORT int munmap(void *addr, size_t len)

@@ -45,7 +45,8 @@ bool maps_parse_line(const char *line, struct map_info *info)
 	size_t len;
 
 	memset(info, 0, sizeof(*info));
-	if (sscanf(line, "%llx-%llx %4s %llx %x:%x %llu %n", &start, &end, perms, &offset, &major_nr, &minor_nr, &inode, &path) != 7 ||
+	if (sscanf(line, "%llx-%llx %4s %llx %x:%x %llu %n", &start, &end, perms, &offset, &major_nr, &minor_nr, &inode,
+		   &path) != 7 ||
 	    !path || strlen(perms) != 4 || start >= end)
 		return false;
 	info->start = start;
@@ -53,7 +54,8 @@ bool maps_parse_line(const char *line, struct map_info *info)
 	info->offset = offset;
 	info->dev = makedev(major_nr, minor_nr);
 	info->inode = inode;
-	info->prot = (perms[0] == 'r' ? PROT_READ : 0) | (perms[1] == 'w' ? PROT_WRITE : 0) | (perms[2] == 'x' ? PROT_EXEC : 0);
+	info->prot = (perms[0] == 'r' ? PROT_READ : 0) | (perms[1] == 'w' ? PROT_WRITE : 0) |
+		     (perms[2] == 'x' ? PROT_EXEC : 0);
 	info->shared = perms[3] == 's';
 	info->page_size = GLUE_PAGE;
 	len = strcspn(line + path, "\n");

@@ -80,7 +80,8 @@ static int share_as_is(uint64_t start, uint64_t end, struct memory_ref *ref)
 	if (ref->fd < 0) {
 		if (!strcmp(maps[0].path, "/dev/zero (deleted)") || !strcmp(maps[0].path, "/anon_hugepage (deleted)"))
 			return 0; /* shared with children only, which have no part in a guest: copied like private memory */
-		glue_say("guest memory is a shared mapping of %s, but no descriptor of it is open: keep one open", maps[0].path);
+		glue_say("guest memory is a shared mapping of %s, but no descriptor of it is open: keep one open",
+			 maps[0].path);
 		return -EACCES;
 	}
 	ref->offset = maps[0].offset + start - maps[0].start;
@@ -95,7 +96,8 @@ static void drop_stale(uint64_t start, uint64_t end)
 	int n = maps_read(start, end, maps, MAPS_MAX, false);
 
 	for (int i = 0; i < n; i++) {
-		uint64_t from = maps[i].start > start ? maps[i].start : start, to = maps[i].end < end ? maps[i].end : end;
+		uint64_t from = maps[i].start > start ? maps[i].start : start,
+			 to = maps[i].end < end ? maps[i].end : end;
 		size_t at = ranges_first(from);
 
 		if (at < ranges_count() && ranges_at(at)->start < to &&
@@ -190,7 +192,8 @@ static int give_up(const struct range *r, uint64_t start, uint64_t end)
 {
 	if (r->backing->has_origin)
 		return restore_origin(r, start, end);
-	if (fallocate(r->backing->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, r->offset + start - r->start, end - start))
+	if (fallocate(r->backing->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, r->offset + start - r->start,
+		      end - start))
 		return -errno;
 	return 0;
 }
@@ -255,9 +258,11 @@ void memory_moved(void *from, size_t from_len, void *to, size_t to_len)
 	size_t n = 0;
 
 	pthread_mutex_lock(&memory_lock);
-	for (size_t i = ranges_first(source); n < MAPS_MAX && i < ranges_count() && ranges_at(i)->start < source + to_len; i++) {
+	for (size_t i = ranges_first(source);
+	     n < MAPS_MAX && i < ranges_count() && ranges_at(i)->start < source + to_len; i++) {
 		struct range r = *ranges_at(i);
-		uint64_t start = r.start > source ? r.start : source, end = r.end < source + to_len ? r.end : source + to_len;
+		uint64_t start = r.start > source ? r.start : source,
+			 end = r.end < source + to_len ? r.end : source + to_len;
 
 		r.offset += start - r.start;
 		r.start = target + (start - source);
@@ -290,8 +295,8 @@ void memory_fork_child(void)
 		const struct range *r = ranges_at(i);
 
 		if (!r->dontfork)
-			real_mmap((void *)r->start, r->end - r->start, r->prot, MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE, r->backing->fd,
-				  r->offset);
+			real_mmap((void *)r->start, r->end - r->start, r->prot, MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE,
+				  r->backing->fd, r->offset);
 	}
 	/* The files themselves stay the parent's: nothing here may punch holes into them. */
 	ranges_drop_all();

@@ -34,8 +34,10 @@ struct rule {
 	int too_many;	/* errno above that */
 };
 
-#define LIST(nr, shape, type, count, elem, most, error) \
-	{ nr, shape, sizeof(struct type), offsetof(struct type, count), elem, most, error }
+#define LIST(nr, shape, type, count, elem, most, error)                                         \
+	{                                                                                       \
+		nr, shape, sizeof(struct type), offsetof(struct type, count), elem, most, error \
+	}
 
 static const struct rule rules[] = {
 	LIST(KVM_GET_MSR_INDEX_LIST, LIST_OUT, kvm_msr_list, nmsrs, 4, 0, 0),
@@ -165,7 +167,7 @@ int payload_gather(uint32_t nr, uint64_t arg, uint32_t xsave_size, void *buf, st
 {
 	const struct rule *rule = NULL;
 
-	*p = (struct payload){ 0 };
+	*p = (struct payload) { 0 };
 	if (xsave_size < sizeof(struct kvm_xsave))
 		xsave_size = sizeof(struct kvm_xsave);
 	for (size_t i = 0; i < sizeof(rules) / sizeof(rules[0]); i++)

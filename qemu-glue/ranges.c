@@ -125,7 +125,7 @@ void ranges_drop_all(void)
 
 void hints_add(uint64_t start, uint64_t end)
 {
-	hints[next_hint++ % HINTS] = (struct hint){ start, end };
+	hints[next_hint++ % HINTS] = (struct hint) { start, end };
 }
 
 void hints_cut(uint64_t start, uint64_t end)
@@ -140,7 +140,7 @@ void hints_cut(uint64_t start, uint64_t end)
 		else if (h->end > end)
 			h->start = end;
 		else
-			*h = (struct hint){ 0, 0 };
+			*h = (struct hint) { 0, 0 };
 	}
 }
 

@@ -116,8 +116,9 @@ static ssize_t receive_packet(struct shadow *shadow, bool *truncated)
 		struct cmsghdr align;
 		char space[CMSG_SPACE(sizeof(int) * 253)];
 	} control;
-	struct msghdr hdr = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.space,
-			      .msg_controllen = sizeof(control.space) };
+	struct msghdr hdr = {
+		.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.space, .msg_controllen = sizeof(control.space)
+	};
 	struct cmsghdr *cmsg;
 	ssize_t n;
 
@@ -224,8 +225,8 @@ static void set_dead_locked(struct shadow *shadow, const char *why)
 	end_child(shadow, END_TIMEOUT);
 	describe_end(shadow, end, sizeof(end));
 	atomic_store(&shadow->dead, true);
-	glue_say("the shadow (pid %d) of the guest of process %d is gone: %s%s%s%s%s", (int)pid, (int)getpid(), why ? why : "",
-		 why ? "; " : "", end, shadow->why[0] ? ": " : "", shadow->why);
+	glue_say("the shadow (pid %d) of the guest of process %d is gone: %s%s%s%s%s", (int)pid, (int)getpid(),
+		 why ? why : "", why ? "; " : "", end, shadow->why[0] ? ": " : "", shadow->why);
 }
 
 void shadow_is_broken(struct shadow *shadow, const char *why)
@@ -300,19 +301,21 @@ static int explain_start(struct shadow *shadow, int said)
 	char end[128];
 
 	describe_end(shadow, end, sizeof(end));
-	if (shadow->why[0]) {
+	if (shadow->why[0])
 		glue_say("the shadow could not start: %s", shadow->why);
-		if (said)
-			return said;
-	} else {
+	else
 		glue_say("the shadow %s before it was ready", end);
-	}
+	if (said)
+		return said;
 	if (access("/dev/umbra", F_OK)) {
-		glue_say("there is no /dev/umbra: load the module (modprobe umbra); `umbra doctor` tells what is missing");
+		if (!shadow->why[0])
+			glue_say(
+				"there is no /dev/umbra: load the module (modprobe umbra); `umbra doctor` tells what is missing");
 		return -ENOENT;
 	}
 	if (access("/dev/umbra", R_OK | W_OK)) {
-		glue_say("no permission for /dev/umbra: its group is the one to be in; see `umbra doctor`");
+		if (!shadow->why[0])
+			glue_say("no permission for /dev/umbra: its group is the one to be in; see `umbra doctor`");
 		return -EACCES;
 	}
 	return -ENODEV;
@@ -338,8 +341,9 @@ static int receive_hello(struct shadow *shadow)
 		if (msg.version != CHANNEL_VERSION) {
 			shutdown(shadow->socket, SHUT_RDWR);
 			end_child(shadow, END_TIMEOUT);
-			glue_say("the shadow speaks version %u of the channel, this library %u: they are from different builds of Umbra",
-				 msg.version, CHANNEL_VERSION);
+			glue_say(
+				"the shadow speaks version %u of the channel, this library %u: they are from different builds of Umbra",
+				msg.version, CHANNEL_VERSION);
 			return -ENODEV;
 		}
 		ret = message_check(&msg, n, truncated, &hello);

@@ -110,14 +110,17 @@ pid_t spawn_shadow(int sock)
 	int ret;
 
 	if (!find_shadow(path, sizeof(path))) {
-		glue_say("umbra-shadow not found (looked for %s and near the library): install Umbra, or set UMBRA_SHADOW to its path",
-			 UMBRA_SHADOW_PATH);
+		glue_say(
+			"umbra-shadow not found (looked for %s and near the library): install Umbra, or set UMBRA_SHADOW to its path",
+			UMBRA_SHADOW_PATH);
 		return -ENOENT;
 	}
 	ret = spawn_at(path, sock, &pid);
 	if (!ret)
 		return pid;
 	glue_say("cannot start %s: %s%s", path, strerror(ret),
-		 ret == EPERM || ret == EACCES ? " (a sandbox of the VMM that forbids new processes, or no execute permission)" : "");
+		 ret == EPERM || ret == EACCES
+			 ? " (a sandbox of the VMM that forbids new processes, or no execute permission)"
+			 : "");
 	return ret == EPERM ? -EACCES : -ret;
 }

@@ -14,13 +14,13 @@
 #include <time.h>
 #include <unistd.h>
 
-#define SPINS_MIN 64	/* pause loops */
-#define SPINS_MAX 2048	/* some 20 to 100 us */
+#define SPINS_MIN 64   /* pause loops */
+#define SPINS_MAX 2048 /* some 20 to 100 us */
 #define YIELDS_MIN 1
 #define YIELDS_MAX 8
 #define LOOK_INTERVAL 200 /* ms between two looks at whether the shadow lives */
 #define ANSWER_TIMEOUT 60 /* seconds for whatever is not a guest running */
-#define SIGSET_BYTES 8	/* of the kernel's sigset_t */
+#define SIGSET_BYTES 8	  /* of the kernel's sigset_t */
 
 static uint8_t *run_byte(const struct vcpu *vcpu, int byte)
 {
@@ -61,9 +61,9 @@ static void stop_run(struct vcpu *vcpu)
 /* A wait for the shadow's answer. */
 struct wait {
 	struct vcpu *vcpu;
-	bool interruptible; /* KVM_RUN */
-	bool stopped;	    /* it was asked to end the run */
-	uint32_t ignored;   /* immediate_exit was set before the ring: the shadow sees to that itself */
+	bool interruptible;    /* KVM_RUN */
+	bool stopped;	       /* it was asked to end the run */
+	uint32_t ignored;      /* immediate_exit was set before the ring: the shadow sees to that itself */
 	struct timespec since; /* the last sign of life, for what must be answered soon */
 };
 
@@ -207,7 +207,8 @@ static int wait_poll_fds(struct wait *wait)
 		n = poll(fds, wait->stopped ? 2 : 3, LOOK_INTERVAL);
 		if (n < 0 && errno == EINTR && !wait->stopped)
 			wait_stop(wait);
-		if (n > 0 && (fds[0].revents & POLLIN) && read(vcpu->done_fd, &count, sizeof(count)) < 0 && errno != EAGAIN)
+		if (n > 0 && (fds[0].revents & POLLIN) && read(vcpu->done_fd, &count, sizeof(count)) < 0 &&
+		    errno != EAGAIN)
 			fds[0].fd = -1;
 		if (n > 0 && (fds[2].revents & POLLIN) && !wait->stopped)
 			wait_stop(wait);
@@ -259,7 +260,8 @@ static bool exit_is_sound(const struct vcpu *vcpu)
 		return true;
 	offset = run->io.data_offset;
 	bytes = (uint64_t)run->io.size * run->io.count;
-	return offset >= sizeof(struct kvm_run) && offset <= CHANNEL_RING_OFFSET && bytes <= CHANNEL_RING_OFFSET - offset;
+	return offset >= sizeof(struct kvm_run) && offset <= CHANNEL_RING_OFFSET &&
+	       bytes <= CHANNEL_RING_OFFSET - offset;
 }
 
 static int64_t run_answer(struct vcpu *vcpu)

@@ -27,7 +27,7 @@ enum channel_kind {
 	CHANNEL_VM,	   /* a call on the VM; KVM_CREATE_VM itself is nr KVM_CREATE_VM here */
 	CHANNEL_MEMORY,	   /* KVM_SET_USER_MEMORY_REGION: struct channel_memory, one fd unless size is 0 */
 	CHANNEL_VCPU,	   /* KVM_CREATE_VCPU: arg is the vcpu id; fds: memfd, kick eventfd, done eventfd */
-	CHANNEL_DEATH,	   /* shadow -> glue, unasked: text (no NUL) that says why it is about to end; at most 1024 bytes */
+	CHANNEL_DEATH,	   /* shadow -> glue, unasked: why it is about to end; text, no NUL, at most 1024 bytes */
 };
 
 /* The header of every message; payload follows in the same packet. */
@@ -42,31 +42,41 @@ struct channel_msg {
 };
 
 /*
- * Payloads. A call whose argument is a pointer hands over what it points to as it lies in memory, a variable tail included
- * (KVM_SET_GSI_ROUTING, KVM_SET_CPUID2, KVM_SET_MSRS, ...); a call that passes a number sets arg and has no payload. The same
- * rules hold for CHANNEL_CALL on a vCPU, where arg, size and payload lie in struct channel_vcpu.
+ * Payloads. A call whose argument is a pointer hands over what it points to as it lies in memory, a variable
+ * tail included (KVM_SET_GSI_ROUTING, KVM_SET_CPUID2, KVM_SET_MSRS, ...); a call that passes a number sets arg
+ * and has no payload. The same rules hold for CHANNEL_CALL on a vCPU, where arg, size and payload lie in
+ * struct channel_vcpu.
  *
- * Request: only what KVM reads. _IOW and _IOWR: the structure. _IOR: nothing (size 0), KVM_SET_IRQCHIP and KVM_SET_PIT (declared
- * _IOR, but input) excepted. Lists that are filled in (KVM_GET_SUPPORTED_CPUID, KVM_GET_EMULATED_CPUID, KVM_GET_CPUID2,
- * KVM_GET_SUPPORTED_HV_CPUID, KVM_GET_MSR_INDEX_LIST, KVM_GET_MSR_FEATURE_INDEX_LIST, KVM_GET_NESTED_STATE): the header alone;
- * its count says for how many there is room. KVM_GET_MSRS: header and entries.
- * Reply: only what KVM writes back. _IOR and _IOWR: the structure; the lists: header and as many entries as were written; KVM_GET_MSRS: header
- * and all entries. A reply with an error may carry a payload too: it is written back before the errno is
- * returned (E2BIG with the true count in the header). A reply larger than the caller's room counts as malformed.
+ * Request: only what KVM reads. _IOW and _IOWR: the structure. _IOR: nothing (size 0), KVM_SET_IRQCHIP and
+ * KVM_SET_PIT (declared _IOR, but input) excepted. Lists that are filled in (KVM_GET_SUPPORTED_CPUID,
+ * KVM_GET_EMULATED_CPUID, KVM_GET_CPUID2, KVM_GET_SUPPORTED_HV_CPUID, KVM_GET_MSR_INDEX_LIST,
+ * KVM_GET_MSR_FEATURE_INDEX_LIST, KVM_GET_NESTED_STATE): the header alone; its count says for how many there
+ * is room. KVM_GET_MSRS: header and entries.
+ * Reply: only what KVM writes back. _IOR and _IOWR: the structure; the lists: header and as many entries as
+ * were written; KVM_GET_MSRS: header and all entries. A reply with an error may carry a payload too: it is
+ * written back before the errno is returned (E2BIG with the true count in the header). A reply larger than the
+ * caller's room counts as malformed.
  *
  * What has pointers or descriptors in it:
- * KVM_GET_DIRTY_LOG	   request: arg = first page wanted (a multiple of 64), struct kvm_dirty_log. Reply: the bitmap's bytes from there, to the
- *			   slot's end or CHANNEL_PAYLOAD_MAX; the glue asks again for the rest.
- * KVM_CLEAR_DIRTY_LOG	   request: struct kvm_clear_dirty_log, then the bitmap: ceil(num_pages / 64) * 8 bytes. Larger ones come in several calls.
- * KVM_X86_SET_MSR_FILTER  request: struct kvm_msr_filter, then the bitmaps of the ranges with nmsrs > 0 in order, each rounded up to 8 bytes.
- * KVM_SET_DEVICE_ATTR	   request: struct kvm_device_attr, then the 8 bytes at its addr.
- * KVM_GET_DEVICE_ATTR	   request: struct kvm_device_attr. Reply: the 8 bytes for its addr. KVM_HAS_DEVICE_ATTR: no reply payload.
- * KVM_IRQFD		   cookie of fd. fds: fd, and resamplefd with KVM_IRQFD_FLAG_RESAMPLE; none with KVM_IRQFD_FLAG_DEASSIGN (cookie and gsi
- *			   say which). The numbers in the structure mean nothing to the shadow.
- * KVM_IOEVENTFD	   cookie of fd. fds: fd; none with KVM_IOEVENTFD_FLAG_DEASSIGN.
- * KVM_GET_XSAVE2	   reply: at most what KVM_CHECK_EXTENSION(KVM_CAP_XSAVE2) says. KVM_SET_XSAVE: that many bytes, at least 4096.
- * KVM_SET_SIGNAL_MASK and KVM_SET_USER_MEMORY_REGION never appear here: the glue does the first, CHANNEL_MEMORY is the second.
- * CHANNEL_DEATH: ret may be the negative errno that open("/dev/kvm") shall fail with if no hello was sent before.
+ * KVM_GET_DIRTY_LOG: request: arg = first page wanted (a multiple of 64), struct kvm_dirty_log. Reply: the
+ *   bitmap's bytes from there, to the slot's end or CHANNEL_PAYLOAD_MAX; the glue asks again for the rest.
+ * KVM_CLEAR_DIRTY_LOG: request: struct kvm_clear_dirty_log, then the bitmap: ceil(num_pages / 64) * 8 bytes.
+ *   Larger ones come in several calls.
+ * KVM_X86_SET_MSR_FILTER request: struct kvm_msr_filter, then the bitmaps of the ranges with nmsrs > 0 in
+ *   order, each rounded up to 8 bytes.
+ * KVM_SET_DEVICE_ATTR: request: struct kvm_device_attr, then the 8 bytes at its addr.
+ * KVM_GET_DEVICE_ATTR: request: struct kvm_device_attr. Reply: the 8 bytes for its addr. KVM_HAS_DEVICE_ATTR:
+ *   no reply payload.
+ * KVM_IRQFD: cookie of fd. fds: fd, and resamplefd with KVM_IRQFD_FLAG_RESAMPLE; none with
+ *   KVM_IRQFD_FLAG_DEASSIGN (cookie and gsi say which). The numbers in the structure mean nothing to the
+ *   shadow.
+ * KVM_IOEVENTFD: cookie of fd. fds: fd; none with KVM_IOEVENTFD_FLAG_DEASSIGN.
+ * KVM_GET_XSAVE2: reply: at most what KVM_CHECK_EXTENSION(KVM_CAP_XSAVE2) says. KVM_SET_XSAVE: that many
+ *   bytes, at least 4096.
+ * KVM_SET_SIGNAL_MASK and KVM_SET_USER_MEMORY_REGION never appear here: the glue does the first,
+ *   CHANNEL_MEMORY is the second.
+ * CHANNEL_DEATH: ret may be the negative errno that open("/dev/kvm") shall fail with if no hello was sent
+ *   before.
  */
 
 struct channel_hello {

@@ -3,6 +3,7 @@
 #define _GNU_SOURCE
 #include <getopt.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -143,6 +144,7 @@ int main(int argc, char **argv)
 	struct shim shim;
 	char text[256];
 
+	signal(SIGPIPE, SIG_IGN); /* the last words must not be cut off by a reader of stderr that went away */
 	parse_options(argc, argv, &options);
 	last_words_to(options.fd);
 	if (preload && strstr(preload, "libumbra-kvm"))

@@ -41,6 +41,7 @@ bool control_serve(int fd, struct vm *vm)
 
 	got = channel_receive(fd, &msg, payload_in, fds, &nfds);
 	if (got == -EBADMSG) {
+		msg.kind = CHANNEL_SYSTEM; /* whatever it was, the reply is whole */
 		msg.ret = -EBADMSG;
 	} else if (got <= 0) {
 		return false;

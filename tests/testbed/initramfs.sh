@@ -22,7 +22,7 @@ cp "$tree/boot/vmlinuz-$release" "$root/guest/vmlinuz"
 
 cp /bin/busybox "$root/bin/"
 install -m 755 "$testbed/init" "$root/init"
-for module in virt/lib/irqbypass arch/x86/kvm/kvm arch/x86/kvm/kvm-intel arch/x86/kvm/kvm-amd; do
+for module in virt/lib/irqbypass arch/x86/kvm/kvm arch/x86/kvm/kvm-intel arch/x86/kvm/kvm-amd arch/x86/kernel/msr; do
 	file=$tree/lib/modules/$release/kernel/$module.ko
 	if [ -e "$file.xz" ]; then xz -dc "$file.xz" >"$root/lib/modules/$(basename "$file")"; else cp "$file" "$root/lib/modules/"; fi
 done

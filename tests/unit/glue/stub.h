@@ -10,7 +10,7 @@ enum stub_mode {
 	STUB_KILLED,	   /* SIGKILL to itself */
 	STUB_LAST_WORDS,   /* CHANNEL_DEATH, then the end */
 	STUB_BAD_RET,
-	STUB_BAD_OFFSET,   /* io.data_offset far outside */
+	STUB_BAD_OFFSET, /* io.data_offset far outside */
 };
 
 #endif

@@ -50,7 +50,11 @@ static void send_msg(struct channel_msg msg, const void *payload)
 
 static void die(const char *text, int error)
 {
-	send_msg((struct channel_msg){ .version = CHANNEL_VERSION, .kind = CHANNEL_DEATH, .ret = -error, .size = strlen(text) }, text);
+	send_msg((struct channel_msg) { .version = CHANNEL_VERSION,
+					.kind = CHANNEL_DEATH,
+					.ret = -error,
+					.size = strlen(text) },
+		 text);
 	_exit(7);
 }
 
@@ -224,7 +228,8 @@ static int64_t set_memory(const int *fds)
 		return 0;
 	if (fds[0] < 0)
 		return -EBADF;
-	slot_view = mmap(NULL, m->size, PROT_READ | (m->fd_readonly ? 0 : PROT_WRITE), MAP_SHARED, fds[0], m->fd_offset);
+	slot_view =
+		mmap(NULL, m->size, PROT_READ | (m->fd_readonly ? 0 : PROT_WRITE), MAP_SHARED, fds[0], m->fd_offset);
 	return slot_view == MAP_FAILED ? -errno : 0;
 }
 
@@ -290,7 +295,9 @@ static ssize_t receive(int *fds)
 {
 	struct iovec iov = { packet, sizeof(packet) };
 	char control[CMSG_SPACE(sizeof(int) * CHANNEL_FDS_MAX)] __attribute__((aligned(8)));
-	struct msghdr hdr = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof(control) };
+	struct msghdr hdr = {
+		.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof(control)
+	};
 	ssize_t n = recvmsg(sock, &hdr, MSG_CMSG_CLOEXEC);
 	struct cmsghdr *cmsg = n > 0 ? CMSG_FIRSTHDR(&hdr) : NULL;
 

@@ -41,7 +41,7 @@ static void handler_immediate(int sig)
 	run->immediate_exit = 1;
 }
 
-static void catch(int sig, void (*fn)(int), int flags)
+static void catch (int sig, void (*fn)(int), int flags)
 {
 	struct sigaction act = { .sa_handler = fn, .sa_flags = flags };
 
@@ -54,7 +54,7 @@ static void set_up(void)
 
 	handled = 0;
 	/* Before there is a vCPU: has to be found later. With SA_RESTART, which must make no difference. */
-	catch(SIGUSR1, handler, SA_RESTART);
+	catch (SIGUSR1, handler, SA_RESTART);
 	kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
 	ck_assert_int_ge(kvm, 0);
 	ck_assert_int_eq(ioctl(kvm, KVM_GET_API_VERSION, 0), 12);
@@ -111,10 +111,8 @@ START_TEST(calls)
 {
 	struct kvm_regs in, out = { 0 };
 	struct kvm_irq_level level = { .irq = 4 };
-	struct {
-		struct kvm_cpuid2 head;
-		struct kvm_cpuid_entry2 entry[8];
-	} cpuid = { .head.nent = 1 };
+	uint32_t list[2 + 8 * 10] = { 1 }; /* struct kvm_cpuid2 with room for eight entries */
+	struct kvm_cpuid2 *cpuid = (struct kvm_cpuid2 *)list;
 
 	memset(&in, 0x3c, sizeof(in));
 	ck_assert_int_eq(ioctl(vcpu, KVM_SET_REGS, &in), 0);
@@ -129,14 +127,14 @@ START_TEST(calls)
 	ck_assert_int_eq(ioctl(vm, KVM_IRQ_LINE_STATUS, &level), 0);
 	ck_assert_int_eq(level.status, 1);
 	/* Too small a list: the true count comes back with the error. */
-	ck_assert_int_eq(ioctl(kvm, KVM_GET_SUPPORTED_CPUID, &cpuid), -1);
+	ck_assert_int_eq(ioctl(kvm, KVM_GET_SUPPORTED_CPUID, cpuid), -1);
 	ck_assert_int_eq(errno, E2BIG);
-	ck_assert_int_eq(cpuid.head.nent, 3);
-	cpuid.head.nent = 8;
-	ck_assert_int_eq(ioctl(kvm, KVM_GET_SUPPORTED_CPUID, &cpuid), 0);
-	ck_assert_int_eq(cpuid.head.nent, 3);
-	ck_assert_int_eq(cpuid.entry[2].eax, 0x5a5a5a5a);
-	ck_assert_int_eq(cpuid.entry[3].eax, 0);
+	ck_assert_int_eq(cpuid->nent, 3);
+	cpuid->nent = 8;
+	ck_assert_int_eq(ioctl(kvm, KVM_GET_SUPPORTED_CPUID, cpuid), 0);
+	ck_assert_int_eq(cpuid->nent, 3);
+	ck_assert_int_eq(cpuid->entries[2].eax, 0x5a5a5a5a);
+	ck_assert_int_eq(cpuid->entries[3].eax, 0);
 }
 END_TEST
 
@@ -275,7 +273,7 @@ struct kicker {
 	int sig;
 	volatile int round; /* a kick is due */
 	volatile bool end;
-	bool rung;	    /* not before the run has been rung in */
+	bool rung; /* not before the run has been rung in */
 };
 
 static void *kick_thread(void *arg)
@@ -331,7 +329,7 @@ static void storm(int sig)
 
 START_TEST(kick_immediate_exit)
 {
-	catch(SIGUSR2, handler_immediate, 0);
+	catch (SIGUSR2, handler_immediate, 0);
 	storm(SIGUSR2);
 }
 END_TEST
@@ -437,7 +435,7 @@ START_TEST(signal_mask)
 	pthread_sigmask(SIG_UNBLOCK, &usr1, NULL);
 	set_mask(1ULL << (SIGUSR1 - 1));
 	mode(STUB_EXIT_OR_STOP);
-	k = (struct kicker){ .target = pthread_self(), .sig = SIGUSR1 };
+	k = (struct kicker) { .target = pthread_self(), .sig = SIGUSR1 };
 	pthread_create(&thread, NULL, kick_thread, &k);
 	k.round = 1;
 	for (int i = 0; i < 200 && !handled; i++)
@@ -468,7 +466,7 @@ START_TEST(call_in_handler)
 
 	memset(&regs, 0x44, sizeof(regs));
 	ck_assert_int_eq(ioctl(vcpu, KVM_SET_REGS, &regs), 0);
-	catch(SIGUSR2, handler_calls, 0);
+	catch (SIGUSR2, handler_calls, 0);
 	mode(STUB_EXIT_OR_STOP);
 	pthread_create(&thread, NULL, kick_thread, &k);
 	for (int i = 0; i < 300; i++) {
@@ -489,15 +487,70 @@ START_TEST(call_in_handler)
 }
 END_TEST
 
+static void *regs_thread(void *arg)
+{
+	struct kvm_regs regs;
+
+	*(double *)arg = ioctl(vcpu, KVM_GET_REGS, &regs) ? -1 : now();
+	return NULL;
+}
+
+/* While the other thread is in KVM_RUN: a call that has to wait, the close, then the kick. */
+static void *late_close_thread(void *arg)
+{
+	struct timespec pause = { 0, 30000000 };
+	struct kicker *k = arg;
+	pthread_t waits;
+	double done = 0, kicked;
+
+	while (((volatile uint8_t *)run)[2] != 1)
+		;
+	pthread_create(&waits, NULL, regs_thread, &done);
+	nanosleep(&pause, NULL);
+	close(vcpu);
+	nanosleep(&pause, NULL);
+	kicked = now();
+	k->round++;
+	pthread_join(waits, NULL);
+	ck_assert(done > kicked);
+	return NULL;
+}
+
+/* A call from another thread waits for the run, as with KVM; closing the descriptor meanwhile does not pull it away. */
+START_TEST(two_threads)
+{
+	struct timespec pause = { 0, 50000000 };
+	struct kicker k = { .target = pthread_self(), .sig = SIGUSR1 };
+	pthread_t other, kicks;
+	double done = 0, start = now();
+
+	mode(STUB_UNTIL_STOP);
+	pthread_create(&kicks, NULL, kick_thread, &k);
+	pthread_create(&other, NULL, regs_thread, &done);
+	pthread_join(other, NULL);
+	ck_assert(done > start);
+	run->immediate_exit = 0;
+	pthread_create(&other, NULL, late_close_thread, &k);
+	ck_assert_int_eq(ioctl(vcpu, KVM_RUN, 0), -1);
+	ck_assert_int_eq(errno, EINTR);
+	pthread_join(other, NULL);
+	nanosleep(&pause, NULL);
+	k.end = true;
+	pthread_join(kicks, NULL);
+	ck_assert_int_eq(ioctl(vcpu, KVM_RUN, 0), -1);
+	ck_assert_int_eq(errno, EBADF);
+}
+END_TEST
+
 START_TEST(sigaction_shows_own_handlers)
 {
 	struct sigaction old;
 
 	ck_assert_int_eq(sigaction(SIGUSR1, NULL, &old), 0);
 	ck_assert_ptr_eq(old.sa_handler, handler);
-	catch(SIGUSR2, handler_immediate, 0);
-	catch(SIGUSR2, handler, 0);
-	ck_assert_int_eq(sigaction(SIGUSR2, &(struct sigaction){ .sa_handler = SIG_IGN }, &old), 0);
+	catch (SIGUSR2, handler_immediate, 0);
+	catch (SIGUSR2, handler, 0);
+	ck_assert_int_eq(sigaction(SIGUSR2, &(struct sigaction) { .sa_handler = SIG_IGN }, &old), 0);
 	ck_assert_ptr_eq(old.sa_handler, handler);
 	raise(SIGUSR2);
 	ck_assert_int_eq(sigaction(SIGUSR2, NULL, &old), 0);
@@ -569,7 +622,9 @@ START_TEST(bad_starts)
 	fails_to_open("die", ENODEV);
 	fails_to_open("version", ENODEV);
 	fails_to_open("short", ENODEV);
-	fails_to_open("exit", access("/dev/umbra", F_OK) ? ENOENT : access("/dev/umbra", R_OK | W_OK) ? EACCES : ENODEV);
+	fails_to_open("exit", access("/dev/umbra", F_OK)	  ? ENOENT
+			      : access("/dev/umbra", R_OK | W_OK) ? EACCES
+								  : ENODEV);
 	setenv("UMBRA_SHADOW", "/nonexistent/umbra-shadow", 1);
 	fails_to_open("", ENOENT);
 	setenv("UMBRA_SHADOW", "/dev/null", 1);
@@ -601,6 +656,7 @@ int main(void)
 	tcase_add_test(kvm_case, immediate_exit_before);
 	tcase_add_test(kvm_case, signal_mask);
 	tcase_add_test(kvm_case, call_in_handler);
+	tcase_add_test(kvm_case, two_threads);
 	tcase_add_test(kvm_case, sigaction_shows_own_handlers);
 	tcase_add_loop_test(kvm_case, death, 0, 4);
 	tcase_add_loop_test(kvm_case, death_by_messages, 0, 4);

@@ -339,7 +339,9 @@ START_TEST(forgets_what_is_unmapped)
 	close(ref.fd);
 	/* A new mapping in the middle: two ranges are left of one. */
 	memory_forget(p + 50 * PAGE, 50 * PAGE);
-	ck_assert_ptr_ne(mmap(p + 50 * PAGE, 50 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0), MAP_FAILED);
+	ck_assert_ptr_ne(mmap(p + 50 * PAGE, 50 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED,
+			      -1, 0),
+			 MAP_FAILED);
 	ck_assert_uint_eq(memory_converted, 2);
 	memory_advise(p + 60 * PAGE, PAGE, MADV_DONTNEED, &done);
 	ck_assert(!done);

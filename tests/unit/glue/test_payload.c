@@ -90,8 +90,10 @@ END_TEST
 
 START_TEST(numbers)
 {
-	static const uint32_t nrs[] = { KVM_CREATE_VM, KVM_CHECK_EXTENSION, KVM_SET_TSS_ADDR, KVM_SET_TSC_KHZ, KVM_GET_TSC_KHZ,
-					KVM_NMI, KVM_SMI, KVM_KVMCLOCK_CTRL, KVM_SET_NR_MMU_PAGES, KVM_SET_BOOT_CPU_ID, KVM_GET_STATS_FD };
+	static const uint32_t nrs[] = {
+		KVM_CREATE_VM, KVM_CHECK_EXTENSION, KVM_SET_TSS_ADDR,	  KVM_SET_TSC_KHZ,     KVM_GET_TSC_KHZ, KVM_NMI,
+		KVM_SMI,       KVM_KVMCLOCK_CTRL,   KVM_SET_NR_MMU_PAGES, KVM_SET_BOOT_CPU_ID, KVM_GET_STATS_FD
+	};
 	struct payload p;
 
 	for (size_t i = 0; i < sizeof(nrs) / sizeof(nrs[0]); i++) {
@@ -116,8 +118,9 @@ END_TEST
 
 START_TEST(faults)
 {
-	static const uint32_t nrs[] = { KVM_SET_REGS, KVM_SET_MSRS, KVM_GET_SUPPORTED_CPUID, KVM_X86_SET_MSR_FILTER,
-					KVM_SET_DEVICE_ATTR, KVM_SET_XSAVE, KVM_SET_IRQCHIP };
+	static const uint32_t nrs[] = { KVM_SET_REGS,		KVM_SET_MSRS,	     KVM_GET_SUPPORTED_CPUID,
+					KVM_X86_SET_MSR_FILTER, KVM_SET_DEVICE_ATTR, KVM_SET_XSAVE,
+					KVM_SET_IRQCHIP };
 	uint8_t *two = mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	struct kvm_msrs msrs = { .nmsrs = 100 };
 	struct payload p;
@@ -140,7 +143,9 @@ END_TEST
 START_TEST(msr_filter)
 {
 	uint8_t first[16], second[0x600];
-	struct kvm_msr_filter filter = { .ranges = { { .nmsrs = 65, .bitmap = first }, { 0 }, { .nmsrs = 0x600 * 8, .bitmap = second } } };
+	struct kvm_msr_filter filter = {
+		.ranges = { { .nmsrs = 65, .bitmap = first }, { 0 }, { .nmsrs = 0x600 * 8, .bitmap = second } }
+	};
 	struct kvm_msr_filter sent;
 	struct payload p;
 
@@ -183,7 +188,9 @@ END_TEST
 START_TEST(messages)
 {
 	const struct request request = { .kind = CHANNEL_VM, .nr = KVM_GET_CLOCK, .max = 48 };
-	const struct channel_msg good = { .version = CHANNEL_VERSION, .kind = CHANNEL_VM, .nr = KVM_GET_CLOCK, .size = 48 };
+	const struct channel_msg good = {
+		.version = CHANNEL_VERSION, .kind = CHANNEL_VM, .nr = KVM_GET_CLOCK, .size = 48
+	};
 	const size_t bytes = sizeof(good) + 48;
 	struct channel_msg m = good;
 
@@ -226,7 +233,8 @@ START_TEST(maps_lines)
 	struct map_info m;
 
 	ck_assert(maps_parse_line("7f0000000000-7f0000200000 rw-s 00003000 00:01 1234   /memfd:a b (deleted)\n", &m));
-	ck_assert(m.start == 0x7f0000000000 && m.end == 0x7f0000200000 && m.offset == 0x3000 && m.inode == 1234 && m.shared);
+	ck_assert(m.start == 0x7f0000000000 && m.end == 0x7f0000200000 && m.offset == 0x3000 && m.inode == 1234 &&
+		  m.shared);
 	ck_assert_int_eq(m.prot, PROT_READ | PROT_WRITE);
 	ck_assert_str_eq(m.path, "/memfd:a b (deleted)");
 	ck_assert(maps_parse_line("1000-2000 ---p 00000000 00:00 0 \n", &m));

@@ -2,16 +2,21 @@
 /* A shadow without a shim: goes into the sandbox as umbra-shadow does, says hello, then does what argv[1] says.
  * Descriptor 5 is the socket; an argument "require" behind it makes namespaces mandatory. */
 #define _GNU_SOURCE
+#include <errno.h>
 #include <fcntl.h>
+#include <linux/futex.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "channel_io.h"
 #include "sandbox.h"
+#include "umbra_abi.h"
 
 static unsigned char payload[CHANNEL_PAYLOAD_MAX];
 
@@ -42,6 +47,32 @@ static int threads(void *(*body)(void *))
 			return 21;
 	}
 	return 0;
+}
+
+static void *thread_stays(void *arg)
+{
+	sandbox_thread(SANDBOX_VCPU);
+	for (;;)
+		syscall(SYS_futex, arg, FUTEX_WAIT_PRIVATE, 0, NULL);
+	return NULL;
+}
+
+/* All that a guest may have at once fits, and there is an end to it. */
+static int many_threads(const struct sandbox *sandbox)
+{
+	static int word;
+	pthread_t thread;
+	int count = 0, error;
+
+	do
+		error = pthread_create(&thread, NULL, thread_stays, &word);
+	while (!error && ++count < 200);
+	if (!(sandbox->namespaces &
+	      CLONE_NEWUSER)) /* the limit would count the user's other processes too: there is none */
+		return error ? 27 : 0;
+	if (error != EAGAIN)
+		return 25;
+	return count >= UMBRA_MAX_VCPUS + 1 && count < 100 ? 0 : 26;
 }
 
 static int wait_for_end(int fd)
@@ -96,6 +127,8 @@ int main(int argc, char **argv)
 		return threads(thread_of);
 	if (!strcmp(what, "thread-escapes"))
 		return threads(thread_escapes);
+	if (!strcmp(what, "many-threads"))
+		return many_threads(&sandbox);
 	if (!strcmp(what, "libc"))
 		return use_libc();
 	if (!strcmp(what, "abort"))

@@ -412,6 +412,7 @@ struct ending {
 };
 static const struct ending endings[] = {
 	{ "threads", 0, NULL },
+	{ "many-threads", 0, NULL },
 	{ "libc", 0, NULL },
 	{ "thread-escapes", SANDBOX_EXIT_VIOLATION, "forbidden system call openat (257) in the event thread" },
 	{ "open", SANDBOX_EXIT_VIOLATION, "forbidden system call openat (257) in the control thread" },

@@ -24,6 +24,7 @@ static int run_shadow(char **argv, const char *preload)
 	} packet;
 	int pair[2], pipes[2], status;
 	ssize_t bytes;
+	size_t used;
 	pid_t pid;
 
 	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair), 0);
@@ -50,8 +51,12 @@ static int run_shadow(char **argv, const char *preload)
 		ck_assert_uint_eq(packet.msg.size, bytes - sizeof(packet.msg));
 		snprintf(words, sizeof(words), "%.*s", (int)packet.msg.size, packet.data);
 	}
-	bytes = read(pipes[0], errors, sizeof(errors) - 1);
-	errors[bytes > 0 ? bytes : 0] = 0;
+	for (used = 0; used < sizeof(errors) - 1; used += bytes) {
+		bytes = read(pipes[0], errors + used, sizeof(errors) - 1 - used);
+		if (bytes <= 0)
+			break;
+	}
+	errors[used] = 0;
 	close(pair[0]);
 	close(pipes[0]);
 	ck_assert_int_eq(waitpid(pid, &status, 0), pid);

@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "fake_shim.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static struct fake_shim *fake_of(struct shim *shim)
+{
+	return (struct fake_shim *)shim;
+}
+
+static int fake_info(struct shim *shim, struct umbra_info *info)
+{
+	(void)shim;
+	*info = (struct umbra_info){
+		.abi_version = UMBRA_ABI_VERSION,
+		.hw = UMBRA_HW_VMX,
+		.features = UMBRA_FEAT_INSN_LEN | UMBRA_FEAT_GVA | UMBRA_FEAT_TPR_SHADOW | UMBRA_FEAT_FLUSH_TLB,
+		.guest_xcr0 = 7,
+		.guest_cr0 = 0xe005003f,
+		.guest_cr4 = 0x7ff | 1 << 16 | 1 << 17 | 1 << 18 | 1 << 20 | 1 << 21,
+		.guest_efer = 0xd01,
+		.tsc_khz = 1000000,
+		.gpa_bits = 40,
+		.run_size = 8192,
+		.vapic_offset = 4096,
+	};
+	return 0;
+}
+
+static int fake_create_vm(struct shim *shim)
+{
+	(void)shim;
+	return 100;
+}
+
+static int fake_set_region(struct shim *shim, const struct umbra_region *region)
+{
+	struct fake_shim *fake = fake_of(shim);
+	int ret = fake->region_ret;
+
+	fake->region_ret = 0;
+	if (!ret)
+		fake->region[region->slot] = *region;
+	return ret;
+}
+
+static int fake_get_dirty(struct shim *shim, const struct umbra_dirty *dirty)
+{
+	struct fake_shim *fake = fake_of(shim);
+	uint64_t *bitmap = (uint64_t *)dirty->bitmap;
+
+	fake->dirty_arg = *dirty;
+	memset(bitmap, 0, (dirty->pages + 63) / 64 * 8);
+	bitmap[0] = fake->dirty_word;
+	fake->dirty_word = 0;
+	return 0;
+}
+
+static int fake_create_vcpu(struct shim *shim, struct umbra_run **run, void **vapic)
+{
+	struct fake_shim *fake = fake_of(shim);
+
+	fake->run = calloc(1, sizeof(*fake->run));
+	fake->vapic = aligned_alloc(4096, 4096);
+	memset(fake->vapic, 0, 4096);
+	*run = fake->run;
+	*vapic = fake->vapic;
+	return 200;
+}
+
+static int fake_run(struct shim *shim, int vcpu_fd)
+{
+	struct fake_shim *fake = fake_of(shim);
+	struct umbra_run *run = fake->run;
+	struct fake_step end = { .exit = { .reason = UMBRA_EXIT_SHUTDOWN } }, *step = &end;
+	uint64_t emul;
+
+	(void)vcpu_fd;
+	if (run->flags & UMBRA_RUN_NO_ENTRY) {
+		fake->fetches++;
+		run->dirty = 0;
+		run->exit = (struct umbra_exit){ .reason = UMBRA_EXIT_NONE, .valid = run->want };
+		return 0;
+	}
+	if (fake->at < fake->steps)
+		step = &fake->step[fake->at];
+	fake->entry[fake->at < FAKE_STEPS - 1 ? fake->at++ : fake->at] = *run;
+	run->flags = 0;
+	run->dirty = 0;
+	if (!step->keep_inject)
+		run->inject.flags = 0;
+	if (step->act)
+		step->act(run);
+	run->exit = step->exit;
+	emul = step->exit.reason == UMBRA_EXIT_MEM || step->exit.reason == UMBRA_EXIT_CR ||
+			       step->exit.reason == UMBRA_EXIT_TASK_SWITCH ||
+			       (step->exit.reason == UMBRA_EXIT_IO && (step->exit.io.flags & UMBRA_IO_STRING))
+		       ? run->want_emul
+		       : 0;
+	run->exit.valid = run->want | emul;
+	return step->ret;
+}
+
+static int fake_kick(struct shim *shim, int vcpu_fd)
+{
+	(void)vcpu_fd;
+	fake_of(shim)->kicks++;
+	return 0;
+}
+
+static const struct shim_ops fake_ops = {
+	.info = fake_info,
+	.create_vm = fake_create_vm,
+	.set_region = fake_set_region,
+	.get_dirty = fake_get_dirty,
+	.create_vcpu = fake_create_vcpu,
+	.run = fake_run,
+	.kick = fake_kick,
+};
+
+void fake_init(struct fake_shim *fake)
+{
+	memset(fake, 0, sizeof(*fake));
+	fake->shim.ops = &fake_ops;
+}
+
+struct fake_step *fake_push(struct fake_shim *fake, uint32_t reason, uint8_t insn_len)
+{
+	struct fake_step *step = &fake->step[fake->steps++];
+
+	if (fake->steps >= FAKE_STEPS)
+		abort();
+	*step = (struct fake_step){ .exit = { .reason = reason, .insn_len = insn_len } };
+	return step;
+}

@@ -1,0 +1,254 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/* The control socket: VM calls, their errnos, malformed messages. */
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "channel_io.h"
+#include "machine.h"
+
+static int vmm, shadow;
+
+static void setup(void)
+{
+	int fds[2];
+
+	machine_start(false);
+	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, fds), 0);
+	vmm = fds[0];
+	shadow = fds[1];
+}
+
+static int64_t reply(void)
+{
+	static uint8_t payload[CHANNEL_PAYLOAD_MAX];
+	struct channel_msg msg;
+	int fds[CHANNEL_FDS_MAX], nfds;
+
+	ck_assert(control_serve(shadow, &m.vm));
+	ck_assert_int_eq(channel_receive(vmm, &msg, payload, fds, &nfds), 1);
+	return msg.ret;
+}
+
+static int64_t ask(uint16_t kind, uint32_t nr, uint64_t arg, const void *payload, size_t size)
+{
+	struct channel_msg msg = { .kind = kind, .nr = nr, .arg = arg };
+
+	ck_assert_int_eq(channel_send(vmm, &msg, payload, size, NULL, 0), 0);
+	return reply();
+}
+
+START_TEST(malformed)
+{
+	struct channel_msg msg = { .version = CHANNEL_VERSION, .kind = CHANNEL_VM, .nr = KVM_CHECK_EXTENSION };
+	size_t size = sizeof(msg);
+
+	if (_i == 0)
+		size = 5;
+	else if (_i == 1)
+		msg.version = 99;
+	else if (_i == 2)
+		msg.size = 8; /* not there */
+	else if (_i == 3)
+		msg.kind = 0;
+	else
+		msg.kind = 99;
+	ck_assert_int_eq(send(vmm, &msg, size, 0), (ssize_t)size);
+	ck_assert_int_eq(reply(), -EBADMSG);
+	ck_assert_int_ge(ask(CHANNEL_VM, KVM_CHECK_EXTENSION, KVM_CAP_USER_MEMORY, NULL, 0), 0); /* still there */
+}
+END_TEST
+
+START_TEST(wrong_kinds)
+{
+	ck_assert_int_eq(ask(CHANNEL_HELLO, 0, 0, NULL, 0), -EINVAL);
+	ck_assert_int_eq(ask(CHANNEL_DEATH, 0, 0, NULL, 0), -EINVAL);
+	ck_assert_int_eq(ask(CHANNEL_VM, 0x12345678, 0, NULL, 0), -ENOTTY);
+	ck_assert_int_eq(ask(CHANNEL_MEMORY, 0, 0, "x", 1), -EINVAL);
+	ck_assert_int_eq(ask(CHANNEL_VCPU, 0, 1, NULL, 0), -EINVAL);
+}
+END_TEST
+
+START_TEST(glue_leaves)
+{
+	close(vmm);
+	ck_assert(!control_serve(shadow, &m.vm));
+}
+END_TEST
+
+/* Structures of the wrong size, a byte short and a byte long: an errno, and nothing is read past the end. */
+START_TEST(wrong_sizes)
+{
+	static const struct {
+		uint32_t nr, size;
+	} rows[] = {
+		{ KVM_ENABLE_CAP, sizeof(struct kvm_enable_cap) },     { KVM_SET_GSI_ROUTING, sizeof(struct kvm_irq_routing) },
+		{ KVM_IRQ_LINE, sizeof(struct kvm_irq_level) },	       { KVM_IRQ_LINE_STATUS, sizeof(struct kvm_irq_level) },
+		{ KVM_SIGNAL_MSI, sizeof(struct kvm_msi) },	       { KVM_IRQFD, sizeof(struct kvm_irqfd) },
+		{ KVM_IOEVENTFD, sizeof(struct kvm_ioeventfd) },       { KVM_SET_CLOCK, sizeof(struct kvm_clock_data) },
+		{ KVM_X86_SET_MSR_FILTER, sizeof(struct kvm_msr_filter) }, { KVM_GET_DIRTY_LOG, sizeof(struct kvm_dirty_log) },
+		{ KVM_SET_IDENTITY_MAP_ADDR, 8 },
+	};
+	static uint8_t zero[4096];
+
+	m.vm.split_irqchip = true;
+	ck_assert_int_eq(ask(CHANNEL_VM, rows[_i].nr, 0, zero, rows[_i].size - 1), -EINVAL);
+	ck_assert_int_eq(ask(CHANNEL_VM, rows[_i].nr, 0, zero, rows[_i].size + 1), -EINVAL);
+	ck_assert_int_eq(ask(CHANNEL_VM, rows[_i].nr, 0, NULL, 0), -EINVAL);
+}
+END_TEST
+
+static int64_t enable(uint32_t cap, uint32_t flags, uint64_t arg)
+{
+	struct kvm_enable_cap in = { .cap = cap, .flags = flags, .args = { arg } };
+
+	return ask(CHANNEL_VM, KVM_ENABLE_CAP, 0, &in, sizeof(in));
+}
+
+START_TEST(capabilities)
+{
+	ck_assert_int_eq(enable(KVM_CAP_EXCEPTION_PAYLOAD, 1, 1), -EINVAL);
+	ck_assert_int_eq(enable(KVM_CAP_EXCEPTION_PAYLOAD, 0, 1), 0);
+	ck_assert(m.vm.exception_payload);
+	ck_assert_int_eq(enable(KVM_CAP_X86_TRIPLE_FAULT_EVENT, 0, 1), 0);
+	ck_assert(m.vm.triple_fault_event);
+	ck_assert_int_eq(enable(KVM_CAP_X2APIC_API, 0, 4), -EINVAL);
+	ck_assert_int_eq(enable(KVM_CAP_X2APIC_API, 0, 3), 0);
+	ck_assert(m.vm.x2apic_api_32bit_ids && m.vm.x2apic_no_broadcast_quirk);
+	ck_assert_int_eq(enable(KVM_CAP_X86_USER_SPACE_MSR, 0, 8), -EINVAL);
+	ck_assert_int_eq(enable(KVM_CAP_X86_USER_SPACE_MSR, 0, 7), 0);
+	ck_assert_uint_eq(m.vm.user_space_msr_mask, 7);
+	ck_assert_int_eq(enable(KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2, 0, 2), -EINVAL);
+	ck_assert_int_eq(enable(KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2, 0, 3), 0);
+	ck_assert_int_eq(enable(KVM_CAP_MAX_VCPU_ID, 0, 1), -EINVAL); /* a vCPU is there */
+	ck_assert_int_eq(enable(KVM_CAP_SPLIT_IRQCHIP, 0, 100000), -EINVAL);
+	ck_assert_int_eq(enable(KVM_CAP_SPLIT_IRQCHIP, 0, 24), -EEXIST);
+	m.vm.vcpus = 0;
+	ck_assert_int_eq(enable(KVM_CAP_SPLIT_IRQCHIP, 0, 24), 0);
+	ck_assert_uint_eq(m.vm.ioapic_pins, 24);
+	ck_assert_int_eq(enable(KVM_CAP_SPLIT_IRQCHIP, 0, 24), -EEXIST);
+	ck_assert_int_eq(enable(KVM_CAP_MAX_VCPU_ID, 0, 0), -EINVAL);
+	ck_assert_int_eq(enable(KVM_CAP_MAX_VCPU_ID, 0, 65), -EINVAL);
+	ck_assert_int_eq(enable(KVM_CAP_MAX_VCPU_ID, 0, 2), 0);
+	ck_assert_int_eq(enable(9999, 0, 0), -EINVAL);
+}
+END_TEST
+
+START_TEST(errnos)
+{
+	struct kvm_irq_level level = { .irq = 1 };
+	struct kvm_msi msi = { 0 };
+	struct kvm_irqfd irqfd = { 0 };
+	uint64_t addr = 0xfffbc000;
+
+	ck_assert_int_eq(ask(CHANNEL_VM, KVM_CREATE_VM, 0, NULL, 0), -EEXIST);
+	ck_assert_int_eq(ask(CHANNEL_VM, KVM_CREATE_VM, 1, NULL, 0), -EINVAL);
+	ck_assert_int_eq(ask(CHANNEL_VM, KVM_CREATE_IRQCHIP, 0, NULL, 0), -ENODEV);
+	ck_assert_int_eq(ask(CHANNEL_VM, KVM_CREATE_PIT2, 0, NULL, 0), -ENOENT);
+	ck_assert_int_eq(ask(CHANNEL_VM, KVM_GET_PIT2, 0, NULL, 0), -ENXIO);
+	ck_assert_int_eq(ask(CHANNEL_VM, KVM_SET_TSS_ADDR, 0xffffd000, NULL, 0), 0);
+	ck_assert_int_eq(ask(CHANNEL_VM, KVM_SET_TSS_ADDR, 0xffffe000, NULL, 0), -EINVAL);
+	ck_assert_int_eq(ask(CHANNEL_VM, KVM_SET_IDENTITY_MAP_ADDR, 0, &addr, 8), -EINVAL); /* a vCPU is there */
+	ck_assert_int_eq(ask(CHANNEL_VM, KVM_SET_BOOT_CPU_ID, 0, NULL, 0), -EBUSY);
+	ck_assert_int_eq(ask(CHANNEL_VM, KVM_IRQ_LINE, 0, &level, sizeof(level)), -ENXIO); /* no irqchip */
+	ck_assert_int_eq(ask(CHANNEL_VM, KVM_SIGNAL_MSI, 0, &msi, sizeof(msi)), -EINVAL);
+	ck_assert_int_eq(ask(CHANNEL_VM, KVM_IRQFD, 0, &irqfd, sizeof(irqfd)), -EINVAL);
+	m.vm.split_irqchip = true;
+	irqfd.flags = 0x80;
+	ck_assert_int_eq(ask(CHANNEL_VM, KVM_IRQFD, 0, &irqfd, sizeof(irqfd)), -EINVAL);
+	ck_assert_int_eq(ask(CHANNEL_VM, KVM_CREATE_IRQCHIP, 0, NULL, 0), -EEXIST);
+	m.vm.created = false;
+	ck_assert_int_eq(ask(CHANNEL_VM, KVM_CHECK_EXTENSION, 0, NULL, 0), -EBADF);
+}
+END_TEST
+
+START_TEST(routing_counts)
+{
+	struct {
+		struct kvm_irq_routing head;
+		struct kvm_irq_routing_entry entry[2];
+	} in;
+
+	memset(&in, 0, sizeof(in));
+	m.vm.split_irqchip = true;
+	in.head.nr = 3; /* more than came along */
+	ck_assert_int_eq(ask(CHANNEL_VM, KVM_SET_GSI_ROUTING, 0, &in, sizeof(in)), -EINVAL);
+	in.head.nr = 0xffffffff;
+	ck_assert_int_eq(ask(CHANNEL_VM, KVM_SET_GSI_ROUTING, 0, &in, sizeof(in)), -EINVAL);
+	in.head.nr = 2;
+	in.head.flags = 1;
+	ck_assert_int_eq(ask(CHANNEL_VM, KVM_SET_GSI_ROUTING, 0, &in, sizeof(in)), -EINVAL);
+	in.head.flags = 0;
+	in.entry[0].type = in.entry[1].type = KVM_IRQ_ROUTING_MSI;
+	in.entry[0].u.msi.address_lo = in.entry[1].u.msi.address_lo = 0xfee00000;
+	in.entry[1].gsi = 1;
+	ck_assert_int_eq(ask(CHANNEL_VM, KVM_SET_GSI_ROUTING, 0, &in, sizeof(in)), 0);
+}
+END_TEST
+
+/* KVM_CREATE_VCPU: what the memfd must be. */
+START_TEST(vcpu_area)
+{
+	struct channel_msg msg = { .kind = CHANNEL_VCPU, .arg = 1 };
+	int memfd = machine_memfd(_i == 1 ? CHANNEL_VCPU_SIZE - 4096 : CHANNEL_VCPU_SIZE, NULL);
+	int fds[3] = { memfd, eventfd(0, 0), eventfd(0, 0) };
+
+	if (_i != 0)
+		fcntl(memfd, F_ADD_SEALS, F_SEAL_SHRINK);
+	if (_i == 2)
+		fds[0] = fds[1]; /* no memfd at all */
+	if (_i == 3)
+		msg.arg = 0; /* there already */
+	if (_i == 4)
+		msg.arg = 64;
+	ck_assert_int_eq(channel_send(vmm, &msg, NULL, 0, fds, 3), 0);
+	ck_assert_int_eq(reply(), _i == 3 ? -EEXIST : -EINVAL);
+	ck_assert_uint_eq(m.vm.vcpus, 1);
+}
+END_TEST
+
+/* Random bytes in well-formed packets: whatever comes back, it comes back, and ASan has nothing to say. */
+START_TEST(random_messages)
+{
+	static const uint32_t calls[] = { KVM_CHECK_EXTENSION, KVM_ENABLE_CAP, KVM_SET_GSI_ROUTING, KVM_IRQ_LINE_STATUS,
+					  KVM_SIGNAL_MSI, KVM_IRQFD, KVM_IOEVENTFD, KVM_GET_CLOCK, KVM_SET_CLOCK,
+					  KVM_X86_SET_MSR_FILTER, KVM_GET_DIRTY_LOG, KVM_CLEAR_DIRTY_LOG,
+					  KVM_GET_SUPPORTED_CPUID, KVM_GET_MSR_INDEX_LIST, KVM_GET_MSRS };
+	static const uint32_t sizes[] = { 0, 4, 8, 16, 24, 32, 48, 64, 104, 128, 392, 4096 };
+	uint8_t payload[4096];
+
+	srand(1 + (unsigned int)_i);
+	m.vm.split_irqchip = _i & 1;
+	for (int n = 0; n < 2000; n++) {
+		uint32_t nr = calls[rand() % (int)(sizeof(calls) / sizeof(calls[0]))];
+		uint32_t size = rand() % 2 ? (nr >> 16 & 0x3fff) : sizes[rand() % 12];
+		uint16_t kind = (uint16_t)(CHANNEL_SYSTEM + rand() % 3);
+
+		for (uint32_t i = 0; i < sizeof(payload); i++)
+			payload[i] = rand() % 3 ? 0 : (uint8_t)rand();
+		ask(kind, nr, rand() % 4 ? (uint64_t)(rand() % 300) : (uint64_t)rand() << 20, payload,
+		    size > sizeof(payload) ? sizeof(payload) : size);
+	}
+}
+END_TEST
+
+Suite *suite_control(void)
+{
+	Suite *suite = suite_create("control");
+	TCase *tcase = tcase_create("control");
+
+	tcase_add_checked_fixture(tcase, setup, NULL);
+	tcase_add_loop_test(tcase, malformed, 0, 5);
+	tcase_add_test(tcase, wrong_kinds);
+	tcase_add_test(tcase, glue_leaves);
+	tcase_add_loop_test(tcase, wrong_sizes, 0, 11);
+	tcase_add_test(tcase, capabilities);
+	tcase_add_test(tcase, errnos);
+	tcase_add_test(tcase, routing_counts);
+	tcase_add_loop_test(tcase, vcpu_area, 0, 5);
+	tcase_add_loop_test(tcase, random_messages, 0, 4);
+	suite_add_tcase(suite, tcase);
+	return suite;
+}
