@@ -168,20 +168,20 @@ static uint64_t operand(struct vcpu *vcpu, uint8_t gpr)
 int exit_cr(struct vcpu *vcpu)
 {
 	struct umbra_run *run = vcpu->run;
-	uint8_t cr = run->exit.cr.cr, op = run->exit.cr.op, gpr = run->exit.cr.gpr & (UMBRA_GPRS - 1);
-	uint16_t lmsw = run->exit.cr.lmsw;
+	uint8_t cr = vcpu->exit.cr.cr, op = vcpu->exit.cr.op, gpr = vcpu->exit.cr.gpr & (UMBRA_GPRS - 1);
+	uint16_t lmsw = vcpu->exit.cr.lmsw;
 	bool ok = true;
 	int ret = 1;
 
 	vcpu_fetch(vcpu, UMBRA_STATE_CR | UMBRA_STATE_SEG_CODE);
-	if (op == UMBRA_CR_MOV_TO && cr == 8) {
+	if (op == VMEXIT_CR_MOV_TO && cr == 8) {
 		ret = cr8_write(vcpu, operand(vcpu, gpr));
 		ok = ret >= 0;
-	} else if (op == UMBRA_CR_MOV_TO) {
+	} else if (op == VMEXIT_CR_MOV_TO) {
 		ok = mov_to_cr(vcpu, cr, operand(vcpu, gpr));
-	} else if (op == UMBRA_CR_MOV_FROM) {
+	} else if (op == VMEXIT_CR_MOV_FROM) {
 		run->gpr[gpr] = cr_read(vcpu, cr);
-	} else if (op == UMBRA_CR_CLTS) {
+	} else if (op == VMEXIT_CR_CLTS) {
 		ok = cr0_write(vcpu, run->cr0 & ~X86_CR0_TS);
 	} else { /* LMSW can set PE but not clear it */
 		ok = cr0_write(vcpu, (run->cr0 & ~(CR0_LMSW & ~X86_CR0_PE)) | (lmsw & CR0_LMSW));
@@ -222,8 +222,8 @@ static uint64_t dr_read(struct vcpu *vcpu, uint8_t dr)
 int exit_dr(struct vcpu *vcpu)
 {
 	struct umbra_run *run = vcpu->run;
-	uint8_t dr = run->exit.dr.dr & 7, gpr = run->exit.dr.gpr & (UMBRA_GPRS - 1);
-	bool write = run->exit.dr.write;
+	uint8_t dr = vcpu->exit.dr.dr & 7, gpr = vcpu->exit.dr.gpr & (UMBRA_GPRS - 1);
+	bool write = vcpu->exit.dr.write;
 
 	vcpu_fetch(vcpu, UMBRA_STATE_DR | UMBRA_STATE_CR | UMBRA_STATE_SEG_CODE);
 	if (dr == 4 || dr == 5) {

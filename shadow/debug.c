@@ -78,7 +78,7 @@ static int exception_db(struct vcpu *vcpu, uint64_t payload, uint8_t insn_len)
 
 int exit_exception(struct vcpu *vcpu)
 {
-	struct umbra_exit *exit = &vcpu->run->exit;
+	struct vmexit *exit = &vcpu->exit;
 	uint8_t vector = exit->exc.vector, insn_len = exit->insn_len;
 
 	switch (vector) {

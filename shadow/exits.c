@@ -52,16 +52,16 @@ static int io_in_complete(struct vcpu *vcpu)
 
 static int exit_io(struct vcpu *vcpu)
 {
-	const struct umbra_exit *exit = &vcpu->run->exit;
+	const struct vmexit *exit = &vcpu->exit;
 	uint16_t port = exit->io.port;
 	uint8_t size = exit->io.size, flags = exit->io.flags;
 	uint32_t value;
 
-	if (flags & UMBRA_IO_STRING)
+	if (flags & VMEXIT_IO_STRING)
 		return access_emulate(vcpu);
 	if (size != 1 && size != 2 && size != 4)
 		return -EINVAL;
-	if (flags & UMBRA_IO_IN) {
+	if (flags & VMEXIT_IO_IN) {
 		io_to_user(vcpu, true, port, size);
 		vcpu->complete = io_in_complete;
 		return EXIT_USER;
@@ -83,7 +83,7 @@ static int exit_io(struct vcpu *vcpu)
 
 static int exit_mem(struct vcpu *vcpu)
 {
-	const struct umbra_exit *exit = &vcpu->run->exit;
+	const struct vmexit *exit = &vcpu->exit;
 
 	/* The VMM's own memory is not to be had there: KVM_RUN fails so. */
 	if (exit->mem.access & UMBRA_MEM_FAULT)
@@ -265,7 +265,7 @@ static int exit_bad_state(struct vcpu *vcpu)
 
 	explain_bad_state(vcpu);
 	kvm->exit_reason = KVM_EXIT_FAIL_ENTRY;
-	kvm->fail_entry.hardware_entry_failure_reason = vcpu->run->exit.bad.hw_reason;
+	kvm->fail_entry.hardware_entry_failure_reason = vcpu->exit.bad.hw_reason;
 	if (!kvm->fail_entry.hardware_entry_failure_reason) /* "invalid guest state", which VMMs know */
 		kvm->fail_entry.hardware_entry_failure_reason = 0x80000021;
 	kvm->fail_entry.cpu = 0xffffffff;
@@ -275,48 +275,48 @@ static int exit_bad_state(struct vcpu *vcpu)
 static int exit_unknown(struct vcpu *vcpu)
 {
 	vcpu->kvm->exit_reason = KVM_EXIT_UNKNOWN;
-	vcpu->kvm->hw.hardware_exit_reason = vcpu->run->exit.bad.hw_reason;
+	vcpu->kvm->hw.hardware_exit_reason = vcpu->exit.bad.hw_reason;
 	return EXIT_USER;
 }
 
-static int (*const handlers[UMBRA_EXIT_REASONS])(struct vcpu *) = {
-	[UMBRA_EXIT_NONE] = exit_resume,
-	[UMBRA_EXIT_INTERRUPTED] = exit_resume,
-	[UMBRA_EXIT_DEADLINE] = exit_resume,
-	[UMBRA_EXIT_IO] = exit_io,
-	[UMBRA_EXIT_MEM] = exit_mem,
-	[UMBRA_EXIT_CPUID] = exit_cpuid,
-	[UMBRA_EXIT_RDMSR] = exit_rdmsr,
-	[UMBRA_EXIT_WRMSR] = exit_wrmsr,
-	[UMBRA_EXIT_HLT] = exit_hlt,
-	[UMBRA_EXIT_CR] = exit_cr,
-	[UMBRA_EXIT_DR] = exit_dr,
-	[UMBRA_EXIT_XSETBV] = exit_xsetbv,
-	[UMBRA_EXIT_EXCEPTION] = exit_exception,
-	[UMBRA_EXIT_INTR_WINDOW] = exit_resume,
-	[UMBRA_EXIT_NMI_WINDOW] = exit_resume,
-	[UMBRA_EXIT_SHUTDOWN] = exit_shutdown,
-	[UMBRA_EXIT_PAUSE] = exit_pause,
-	[UMBRA_EXIT_INVD] = exit_skip,
-	[UMBRA_EXIT_WBINVD] = exit_skip,
-	[UMBRA_EXIT_INVLPG] = exit_invlpg,
-	[UMBRA_EXIT_RDPMC] = exit_gp, /* no PMU */
-	[UMBRA_EXIT_RDTSC] = exit_rdtsc,
-	[UMBRA_EXIT_MONITOR] = exit_skip,
-	[UMBRA_EXIT_MWAIT] = exit_skip,
-	[UMBRA_EXIT_UNDEFINED] = exit_undefined,
-	[UMBRA_EXIT_TASK_SWITCH] = exit_task_switch,
-	[UMBRA_EXIT_TPR] = exit_resume,
-	[UMBRA_EXIT_BAD_STATE] = exit_bad_state,
-	[UMBRA_EXIT_UNKNOWN] = exit_unknown,
+static int (*const handlers[VMEXIT_REASONS])(struct vcpu *) = {
+	[VMEXIT_NONE] = exit_resume,
+	[VMEXIT_INTERRUPTED] = exit_resume,
+	[VMEXIT_DEADLINE] = exit_resume,
+	[VMEXIT_IO] = exit_io,
+	[VMEXIT_MEM] = exit_mem,
+	[VMEXIT_CPUID] = exit_cpuid,
+	[VMEXIT_RDMSR] = exit_rdmsr,
+	[VMEXIT_WRMSR] = exit_wrmsr,
+	[VMEXIT_HLT] = exit_hlt,
+	[VMEXIT_CR] = exit_cr,
+	[VMEXIT_DR] = exit_dr,
+	[VMEXIT_XSETBV] = exit_xsetbv,
+	[VMEXIT_EXCEPTION] = exit_exception,
+	[VMEXIT_INTR_WINDOW] = exit_resume,
+	[VMEXIT_NMI_WINDOW] = exit_resume,
+	[VMEXIT_SHUTDOWN] = exit_shutdown,
+	[VMEXIT_PAUSE] = exit_pause,
+	[VMEXIT_INVD] = exit_skip,
+	[VMEXIT_WBINVD] = exit_skip,
+	[VMEXIT_INVLPG] = exit_invlpg,
+	[VMEXIT_RDPMC] = exit_gp, /* no PMU */
+	[VMEXIT_RDTSC] = exit_rdtsc,
+	[VMEXIT_MONITOR] = exit_skip,
+	[VMEXIT_MWAIT] = exit_skip,
+	[VMEXIT_UNDEFINED] = exit_undefined,
+	[VMEXIT_TASK_SWITCH] = exit_task_switch,
+	[VMEXIT_TPR] = exit_resume,
+	[VMEXIT_BAD_STATE] = exit_bad_state,
+	[VMEXIT_UNKNOWN] = exit_unknown,
 };
 
 int vcpu_handle_exit(struct vcpu *vcpu)
 {
-	uint32_t reason = vcpu->run->exit.reason;
+	uint32_t reason = vcpu->exit.reason;
 
-	if (__builtin_expect(reason >= UMBRA_EXIT_REASONS, 0))
-		reason = UMBRA_EXIT_UNKNOWN;
+	if (__builtin_expect(reason >= VMEXIT_REASONS, 0))
+		reason = VMEXIT_UNKNOWN;
 	vcpu->exits[reason]++;
 	return handlers[reason](vcpu);
 }

@@ -94,8 +94,8 @@ int exit_undefined(struct vcpu *vcpu)
 	code64 = vcpu_code64(vcpu);
 	ret = hypercall(vcpu, code64);
 	vcpu->run->gpr[UMBRA_RAX] = code64 ? (uint64_t)ret : (uint32_t)ret;
-	if (!vcpu->run->exit.insn_len)
-		vcpu->run->exit.insn_len = sizeof(bytes);
+	if (!vcpu->exit.insn_len)
+		vcpu->exit.insn_len = sizeof(bytes);
 	vcpu_skip_insn(vcpu);
 	return EXIT_RESUME;
 }

@@ -6,36 +6,36 @@
 #include "sys.h"
 #include "vcpu.h"
 
-static const char *const exit_names[UMBRA_EXIT_REASONS] = {
-	[UMBRA_EXIT_NONE] = "NONE",
-	[UMBRA_EXIT_INTERRUPTED] = "INTERRUPTED",
-	[UMBRA_EXIT_DEADLINE] = "DEADLINE",
-	[UMBRA_EXIT_IO] = "IO",
-	[UMBRA_EXIT_MEM] = "MEM",
-	[UMBRA_EXIT_CPUID] = "CPUID",
-	[UMBRA_EXIT_RDMSR] = "RDMSR",
-	[UMBRA_EXIT_WRMSR] = "WRMSR",
-	[UMBRA_EXIT_HLT] = "HLT",
-	[UMBRA_EXIT_CR] = "CR",
-	[UMBRA_EXIT_DR] = "DR",
-	[UMBRA_EXIT_XSETBV] = "XSETBV",
-	[UMBRA_EXIT_EXCEPTION] = "EXCEPTION",
-	[UMBRA_EXIT_INTR_WINDOW] = "INTR_WINDOW",
-	[UMBRA_EXIT_NMI_WINDOW] = "NMI_WINDOW",
-	[UMBRA_EXIT_SHUTDOWN] = "SHUTDOWN",
-	[UMBRA_EXIT_PAUSE] = "PAUSE",
-	[UMBRA_EXIT_INVD] = "INVD",
-	[UMBRA_EXIT_WBINVD] = "WBINVD",
-	[UMBRA_EXIT_INVLPG] = "INVLPG",
-	[UMBRA_EXIT_RDPMC] = "RDPMC",
-	[UMBRA_EXIT_RDTSC] = "RDTSC",
-	[UMBRA_EXIT_MONITOR] = "MONITOR",
-	[UMBRA_EXIT_MWAIT] = "MWAIT",
-	[UMBRA_EXIT_UNDEFINED] = "UNDEFINED",
-	[UMBRA_EXIT_TASK_SWITCH] = "TASK_SWITCH",
-	[UMBRA_EXIT_TPR] = "TPR",
-	[UMBRA_EXIT_BAD_STATE] = "BAD_STATE",
-	[UMBRA_EXIT_UNKNOWN] = "UNKNOWN",
+static const char *const exit_names[VMEXIT_REASONS] = {
+	[VMEXIT_NONE] = "NONE",
+	[VMEXIT_INTERRUPTED] = "INTERRUPTED",
+	[VMEXIT_DEADLINE] = "DEADLINE",
+	[VMEXIT_IO] = "IO",
+	[VMEXIT_MEM] = "MEM",
+	[VMEXIT_CPUID] = "CPUID",
+	[VMEXIT_RDMSR] = "RDMSR",
+	[VMEXIT_WRMSR] = "WRMSR",
+	[VMEXIT_HLT] = "HLT",
+	[VMEXIT_CR] = "CR",
+	[VMEXIT_DR] = "DR",
+	[VMEXIT_XSETBV] = "XSETBV",
+	[VMEXIT_EXCEPTION] = "EXCEPTION",
+	[VMEXIT_INTR_WINDOW] = "INTR_WINDOW",
+	[VMEXIT_NMI_WINDOW] = "NMI_WINDOW",
+	[VMEXIT_SHUTDOWN] = "SHUTDOWN",
+	[VMEXIT_PAUSE] = "PAUSE",
+	[VMEXIT_INVD] = "INVD",
+	[VMEXIT_WBINVD] = "WBINVD",
+	[VMEXIT_INVLPG] = "INVLPG",
+	[VMEXIT_RDPMC] = "RDPMC",
+	[VMEXIT_RDTSC] = "RDTSC",
+	[VMEXIT_MONITOR] = "MONITOR",
+	[VMEXIT_MWAIT] = "MWAIT",
+	[VMEXIT_UNDEFINED] = "UNDEFINED",
+	[VMEXIT_TASK_SWITCH] = "TASK_SWITCH",
+	[VMEXIT_TPR] = "TPR",
+	[VMEXIT_BAD_STATE] = "BAD_STATE",
+	[VMEXIT_UNKNOWN] = "UNKNOWN",
 };
 
 struct line {
@@ -84,19 +84,19 @@ static void stats_line(int fd, const char *what, const char *name, uint64_t valu
 /* The counters belong to running threads: each is read once, nothing more is promised. */
 void stats_print(struct vm *vm, int fd)
 {
-	uint64_t exits[UMBRA_EXIT_REASONS] = { 0 }, user = 0, shim = 0, runs = 0;
+	uint64_t exits[VMEXIT_REASONS] = { 0 }, user = 0, shim = 0, runs = 0;
 	uint32_t count = atomic_load(&vm->vcpus);
 
 	for (uint32_t i = 0; i < count; i++) {
 		const volatile struct vcpu *vcpu = vm->vcpu[i];
 
-		for (int n = 0; n < UMBRA_EXIT_REASONS; n++)
+		for (int n = 0; n < VMEXIT_REASONS; n++)
 			exits[n] += vcpu->exits[n];
 		user += vcpu->exits_user;
 		shim += vcpu->exits_shim_calls;
 		runs += vcpu->exits_runs;
 	}
-	for (int n = 0; n < UMBRA_EXIT_REASONS; n++)
+	for (int n = 0; n < VMEXIT_REASONS; n++)
 		if (exits[n])
 			stats_line(fd, "exits ", exit_names[n], exits[n]);
 	stats_line(fd, "exits to the VMM", "", user);
@@ -106,26 +106,20 @@ void stats_print(struct vm *vm, int fd)
 
 static const char *const bad_rules[] = {
 	[UMBRA_BAD_HARDWARE] = "the CPU refused the guest's state (SDM 3C 27.3)",
-	[UMBRA_BAD_CONTROLS] = "the CPU refused the controls or the event to inject (SDM 3C 27.2)",
-	[UMBRA_BAD_DIRTY] = "unknown bits in the control part of the run area",
-	[UMBRA_BAD_CR0] = "CR0 has bits that this machine does not allow, or PG without PE, or NW without CD",
-	[UMBRA_BAD_CR3] = "CR3 has bits beyond the guest-physical address width",
+	[UMBRA_BAD_ENTRY] = "the CPU refused the controls or the event to inject (SDM 3C 27.2)",
+	[UMBRA_BAD_CONTROL] = "unknown bits in the control part of the run area, or a TPR threshold above 15",
+	[UMBRA_BAD_EVENT] = "the event to inject has unknown flags",
+	[UMBRA_BAD_CR0] = "CR0 has bits that this machine does not allow",
 	[UMBRA_BAD_CR4] = "CR4 has bits that this machine does not allow",
-	[UMBRA_BAD_EFER] = "EFER has bits that this machine does not allow, or LMA does not fit CR0.PG and LME",
+	[UMBRA_BAD_EFER] = "EFER has bits that this machine does not allow",
 	[UMBRA_BAD_XCR0] = "XCR0 has bits or a combination that this machine does not allow",
-	[UMBRA_BAD_DR7] = "DR7 has reserved bits set",
-	[UMBRA_BAD_MSR] = "an MSR holds an address that is not canonical or more than 32 bits",
-	[UMBRA_BAD_PAT] = "PAT holds a memory type that does not exist",
-	[UMBRA_BAD_SEGMENT] = "a segment has reserved attribute bits or a base that is not canonical",
-	[UMBRA_BAD_EVENT] = "the event to inject does not exist",
-	[UMBRA_BAD_INTR] = "interruptibility or pending debug exceptions are contradictory",
-	[UMBRA_BAD_TPR] = "the TPR threshold is above 15",
+	[UMBRA_BAD_MSR] = "LSTAR or CSTAR is not canonical, or FMASK or TSC_AUX has more than 32 bits",
 };
 
 void explain_bad_state(struct vcpu *vcpu)
 {
 	const struct umbra_run *run = vcpu->run;
-	uint32_t rule = run->exit.bad.rule;
+	uint32_t rule = vcpu->exit.bad.rule;
 	struct line line = { .len = 0 };
 
 	line_text(&line, "umbra: vCPU ");
@@ -137,9 +131,9 @@ void explain_bad_state(struct vcpu *vcpu)
 		line_text(&line, "unknown rule");
 	line_write(&line, 2);
 	line_text(&line, "umbra: hardware reason 0x");
-	line_number(&line, run->exit.bad.hw_reason, 16);
+	line_number(&line, vcpu->exit.bad.hw_reason, 16);
 	line_text(&line, " info 0x");
-	line_number(&line, run->exit.bad.hw_info, 16);
+	line_number(&line, vcpu->exit.bad.hw_info, 16);
 	line_text(&line, " rip 0x");
 	line_number(&line, run->rip, 16);
 	line_text(&line, " cr0 0x");

@@ -38,25 +38,18 @@ void vcpu_fetch(struct vcpu *vcpu, uint64_t groups)
 	struct umbra_run *run = vcpu->run;
 	uint64_t missing = groups & ~vcpu->valid, want;
 	struct umbra_event inject = run->inject;
-	struct umbra_exit saved;
-	int tries = 8;
 
 	if (__builtin_expect(!missing, 1))
 		return;
-	saved = run->exit;
 	want = run->want;
 	run->want = missing;
-	run->inject.flags = 0; /* the shim would take it over and give it back by the exit that is overwritten below */
+	run->inject.flags = 0; /* the shim would take it over and give it back by this exit */
 	run->flags |= UMBRA_RUN_NO_ENTRY;
-	/* A kick may end this RUN too: what it announced is in vcpu->requests, which is looked at before the next entry. */
-	while (vcpu_run_shim(vcpu) >= 0 && run->exit.reason == UMBRA_EXIT_INTERRUPTED && --tries)
-		;
-	if (run->exit.reason == UMBRA_EXIT_NONE)
+	if (vcpu_run_shim(vcpu) >= 0 && run->exit.reason == UMBRA_EXIT_NONE)
 		vcpu->valid |= run->exit.valid;
 	run->flags &= ~(uint32_t)UMBRA_RUN_NO_ENTRY;
 	run->want = want;
 	run->inject = inject;
-	run->exit = saved;
 }
 
 bool vcpu_code64(struct vcpu *vcpu)
@@ -101,7 +94,7 @@ void vcpu_insn_done(struct vcpu *vcpu)
 void vcpu_skip_insn(struct vcpu *vcpu)
 {
 	struct umbra_run *run = vcpu->run;
-	uint8_t len = run->exit.insn_len;
+	uint8_t len = vcpu->exit.insn_len;
 	uint64_t next;
 
 	if (__builtin_expect(!len, 0))

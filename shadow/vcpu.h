@@ -3,6 +3,7 @@
 #define UMBRA_VCPU_H
 
 #include "channel.h"
+#include "exit.h"
 #include "lapic.h"
 #include "vm.h"
 
@@ -48,6 +49,7 @@ struct vcpu {
 	uint8_t *payload;	      /* shared with the VMM */
 	int kick_fd, done_fd;	      /* eventfds: VMM -> shadow: stop; shadow -> VMM: done (mode 2) */
 
+	struct vmexit exit; /* the last one */
 	struct lapic lapic;
 	uint64_t apic_base; /* IA32_APIC_BASE */
 
@@ -87,7 +89,7 @@ struct vcpu {
 	atomic_uint in_guest; /* 1 from before the last look at requests until RUN is back */
 	atomic_uint wake;     /* futex: an idle (HLT, wait-for-SIPI) vCPU sleeps on it; bumped by vcpu_notify */
 
-	uint64_t exits[UMBRA_EXIT_REASONS]; /* counters; read by others without a lock */
+	uint64_t exits[VMEXIT_REASONS]; /* counters; read by others without a lock */
 	uint64_t exits_user;		    /* that went to the VMM */
 	uint64_t exits_shim_calls;	    /* RUNs */
 

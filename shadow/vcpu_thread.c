@@ -245,7 +245,7 @@ static int run_prepare(struct vcpu *vcpu)
 /* Exits whose handlers are short and leave nothing to look at: the vCPU stays announced as in the guest. */
 static bool exit_is_quick(uint32_t reason)
 {
-	return reason - UMBRA_EXIT_CPUID <= UMBRA_EXIT_WRMSR - UMBRA_EXIT_CPUID;
+	return reason - VMEXIT_CPUID <= VMEXIT_WRMSR - VMEXIT_CPUID;
 }
 
 /* In and out of the guest until an exit needs more than a quick handler. The hot path. */
@@ -262,6 +262,7 @@ static int run_guest(struct vcpu *vcpu)
 			atomic_store_explicit(&vcpu->in_guest, 0, memory_order_release);
 			return ret;
 		}
+		shim->ops->exit_read(run, &vcpu->exit);
 		vcpu->valid = run->exit.valid | run->dirty | UMBRA_STATE_RIP;
 		if (__builtin_expect(vcpu->injecting | run->exit.event.flags, 0))
 			inject_take_back(vcpu);
@@ -269,7 +270,7 @@ static int run_guest(struct vcpu *vcpu)
 			lapic_pv_eoi_sync(vcpu);
 		if (__builtin_expect(vcpu->guest_debug, 0))
 			debug_leave(vcpu);
-		if (!exit_is_quick(run->exit.reason))
+		if (!exit_is_quick(vcpu->exit.reason))
 			break;
 		ret = vcpu_handle_exit(vcpu);
 		if (ret != EXIT_QUICK || vcpu->guest_debug)
@@ -278,7 +279,7 @@ static int run_guest(struct vcpu *vcpu)
 		if (__builtin_expect(vcpu->exception.pending, 0))
 			goto out;
 	} while (!atomic_load_explicit(&vcpu->requests, memory_order_relaxed));
-	if (exit_is_quick(run->exit.reason))
+	if (exit_is_quick(vcpu->exit.reason))
 		goto out;
 	atomic_store_explicit(&vcpu->in_guest, 0, memory_order_release);
 	ret = vcpu_handle_exit(vcpu);

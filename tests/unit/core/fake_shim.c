@@ -15,7 +15,7 @@ static int fake_info(struct shim *shim, struct umbra_info *info)
 	*info = (struct umbra_info){
 		.abi_version = UMBRA_ABI_VERSION,
 		.hw = UMBRA_HW_VMX,
-		.features = UMBRA_FEAT_INSN_LEN | UMBRA_FEAT_GVA | UMBRA_FEAT_TPR_SHADOW | UMBRA_FEAT_FLUSH_TLB,
+		.features = UMBRA_FEAT_TPR_SHADOW,
 		.guest_xcr0 = 7,
 		.guest_cr0 = 0xe005003f,
 		.guest_cr4 = 0x7ff | 1 << 16 | 1 << 17 | 1 << 18 | 1 << 20 | 1 << 21,
@@ -69,11 +69,14 @@ static int fake_create_vcpu(struct shim *shim, struct umbra_run **run, void **va
 	return 200;
 }
 
+/* exit_read is given no shim: the threads under test have one each. */
+static __thread struct vmexit last_exit;
+
 static int fake_run(struct shim *shim, int vcpu_fd)
 {
 	struct fake_shim *fake = fake_of(shim);
 	struct umbra_run *run = fake->run;
-	struct fake_step end = { .exit = { .reason = UMBRA_EXIT_SHUTDOWN } }, *step = &end;
+	struct fake_step end = { .exit = { .reason = VMEXIT_SHUTDOWN } }, *step = &end;
 	uint64_t emul;
 
 	(void)vcpu_fd;
@@ -92,14 +95,20 @@ static int fake_run(struct shim *shim, int vcpu_fd)
 		run->inject.flags = 0;
 	if (step->act)
 		step->act(run);
-	run->exit = step->exit;
-	emul = step->exit.reason == UMBRA_EXIT_MEM || step->exit.reason == UMBRA_EXIT_CR ||
-			       step->exit.reason == UMBRA_EXIT_TASK_SWITCH ||
-			       (step->exit.reason == UMBRA_EXIT_IO && (step->exit.io.flags & UMBRA_IO_STRING))
+	last_exit = step->exit;
+	run->exit = (struct umbra_exit){ .event = step->event };
+	emul = step->exit.reason == VMEXIT_MEM ||
+			       (step->exit.reason == VMEXIT_IO && (step->exit.io.flags & VMEXIT_IO_STRING))
 		       ? run->want_emul
 		       : 0;
 	run->exit.valid = run->want | emul;
 	return step->ret;
+}
+
+static void fake_exit_read(const struct umbra_run *run, struct vmexit *exit)
+{
+	(void)run;
+	*exit = last_exit;
 }
 
 static int fake_kick(struct shim *shim, int vcpu_fd)
@@ -116,6 +125,7 @@ static const struct shim_ops fake_ops = {
 	.get_dirty = fake_get_dirty,
 	.create_vcpu = fake_create_vcpu,
 	.run = fake_run,
+	.exit_read = fake_exit_read,
 	.kick = fake_kick,
 };
 

@@ -9,12 +9,13 @@
 
 /*
  * The shim's ABI over a script of exits. What it is handed at each entry is kept for the test to look at. A script that is
- * at its end answers UMBRA_EXIT_SHUTDOWN.
+ * at its end answers VMEXIT_SHUTDOWN.
  */
 #define FAKE_STEPS 64
 
 struct fake_step {
-	struct umbra_exit exit;
+	struct vmexit exit;
+	struct umbra_event event; /* cut short by this exit */
 	void (*act)(struct umbra_run *run); /* what the guest did before it exited */
 	int ret;			    /* RUN's result */
 	bool keep_inject;		    /* comes back without having taken the event over */

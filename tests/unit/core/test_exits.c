@@ -19,7 +19,7 @@ static void setup_irqchip(void)
 
 static void push_io(uint16_t port, uint8_t size, uint8_t flags, uint8_t insn_len)
 {
-	struct fake_step *step = fake_push(&m.fake, UMBRA_EXIT_IO, insn_len);
+	struct fake_step *step = fake_push(&m.fake, VMEXIT_IO, insn_len);
 
 	step->exit.io.port = port;
 	step->exit.io.size = size;
@@ -57,7 +57,7 @@ START_TEST(port_in)
 	uint32_t value = 0x11223344;
 
 	m.run->gpr[UMBRA_RAX] = ~0ULL;
-	push_io(0x64, rows[_i].size, UMBRA_IO_IN, 1);
+	push_io(0x64, rows[_i].size, VMEXIT_IO_IN, 1);
 	machine_run(0, KVM_EXIT_IO);
 	ck_assert_uint_eq(m.kvm->io.direction, KVM_EXIT_IO_IN);
 	memcpy(m.vcpu->pio, &value, 4);
@@ -70,7 +70,7 @@ END_TEST
 
 START_TEST(port_vmm_resets)
 {
-	push_io(0xcf9, 1, _i ? UMBRA_IO_IN : 0, 2);
+	push_io(0xcf9, 1, _i ? VMEXIT_IO_IN : 0, 2);
 	m.run->gpr[UMBRA_RAX] = 7;
 	machine_run(0, KVM_EXIT_IO);
 	m.run->rip = 0x2000;
@@ -108,7 +108,7 @@ START_TEST(port_string_out)
 	m.run->gpr[UMBRA_RSI] = 0x2000;
 	m.run->gpr[UMBRA_RDX] = 0x402;
 	m.run->gpr[UMBRA_RCX] = 5;
-	push_io(0x402, 1, UMBRA_IO_STRING | UMBRA_IO_REP, 2);
+	push_io(0x402, 1, VMEXIT_IO_STRING | VMEXIT_IO_REP, 2);
 	machine_run(0, KVM_EXIT_IO);
 	ck_assert_uint_eq(m.kvm->io.count, 5);
 	ck_assert_uint_eq(m.kvm->io.direction, KVM_EXIT_IO_OUT);
@@ -128,11 +128,11 @@ START_TEST(port_string_in)
 	m.run->gpr[UMBRA_RDI] = 0x3ffe; /* one element to the page's end: two exits */
 	m.run->gpr[UMBRA_RDX] = 0x1f0;
 	m.run->gpr[UMBRA_RCX] = 3;
-	push_io(0x1f0, 2, UMBRA_IO_STRING | UMBRA_IO_REP | UMBRA_IO_IN, 3);
+	push_io(0x1f0, 2, VMEXIT_IO_STRING | VMEXIT_IO_REP | VMEXIT_IO_IN, 3);
 	machine_run(0, KVM_EXIT_IO);
 	ck_assert_uint_eq(m.kvm->io.count, 1);
 	memcpy(m.vcpu->pio, "AB", 2);
-	push_io(0x1f0, 2, UMBRA_IO_STRING | UMBRA_IO_REP | UMBRA_IO_IN, 3);
+	push_io(0x1f0, 2, VMEXIT_IO_STRING | VMEXIT_IO_REP | VMEXIT_IO_IN, 3);
 	machine_run(0, KVM_EXIT_IO);
 	ck_assert_uint_eq(m.kvm->io.count, 2);
 	ck_assert_uint_eq(m.kvm->io.size, 2);
@@ -150,15 +150,15 @@ START_TEST(cpuid)
 
 	ck_assert_int_eq(cpuid_set(m.vcpu, &entry, 1), 0);
 	m.run->gpr[UMBRA_RAX] = 0xffffffff00004000;
-	fake_push(&m.fake, UMBRA_EXIT_CPUID, 2);
-	fake_push(&m.fake, UMBRA_EXIT_CPUID, 2);
+	fake_push(&m.fake, VMEXIT_CPUID, 2);
+	fake_push(&m.fake, VMEXIT_CPUID, 2);
 	machine_run(0, KVM_EXIT_SHUTDOWN);
 	ck_assert_uint_eq(m.fake.entry[1].gpr[UMBRA_RAX], 1);
 	ck_assert_uint_eq(m.fake.entry[1].gpr[UMBRA_RBX], 2);
 	ck_assert_uint_eq(m.fake.entry[1].gpr[UMBRA_RCX], 3);
 	ck_assert_uint_eq(m.fake.entry[1].gpr[UMBRA_RDX], 4);
 	ck_assert_uint_eq(m.fake.entry[2].rip, CODE + 4);
-	ck_assert_uint_eq(m.vcpu->exits[UMBRA_EXIT_CPUID], 2);
+	ck_assert_uint_eq(m.vcpu->exits[VMEXIT_CPUID], 2);
 	ck_assert_uint_eq(m.vcpu->exits_user, 1);
 }
 END_TEST
@@ -166,7 +166,7 @@ END_TEST
 START_TEST(msr_gp)
 {
 	m.run->gpr[UMBRA_RCX] = 0xdeadbeef;
-	fake_push(&m.fake, _i ? UMBRA_EXIT_WRMSR : UMBRA_EXIT_RDMSR, 2);
+	fake_push(&m.fake, _i ? VMEXIT_WRMSR : VMEXIT_RDMSR, 2);
 	machine_run(0, KVM_EXIT_SHUTDOWN);
 	machine_injected_code(1, 13, 0);
 	ck_assert_uint_eq(m.fake.entry[1].rip, CODE);
@@ -178,8 +178,8 @@ START_TEST(msr_rw)
 	m.run->gpr[UMBRA_RCX] = 0x174; /* SYSENTER_CS */
 	m.run->gpr[UMBRA_RAX] = 0xffffffff00000010;
 	m.run->gpr[UMBRA_RDX] = 0;
-	fake_push(&m.fake, UMBRA_EXIT_WRMSR, 2);
-	fake_push(&m.fake, UMBRA_EXIT_RDMSR, 2);
+	fake_push(&m.fake, VMEXIT_WRMSR, 2);
+	fake_push(&m.fake, VMEXIT_RDMSR, 2);
 	machine_run(0, KVM_EXIT_SHUTDOWN);
 	ck_assert_uint_eq(m.fake.entry[1].msr.sysenter_cs, 0x10);
 	ck_assert(m.fake.entry[1].dirty & UMBRA_STATE_MSR);
@@ -196,7 +196,7 @@ START_TEST(msr_user_space)
 	m.run->gpr[UMBRA_RCX] = 0xdeadbeef;
 	m.run->gpr[UMBRA_RAX] = 0x11111111;
 	m.run->gpr[UMBRA_RDX] = 0x22222222;
-	fake_push(&m.fake, write ? UMBRA_EXIT_WRMSR : UMBRA_EXIT_RDMSR, 2);
+	fake_push(&m.fake, write ? VMEXIT_WRMSR : VMEXIT_RDMSR, 2);
 	machine_run(0, write ? KVM_EXIT_X86_WRMSR : KVM_EXIT_X86_RDMSR);
 	ck_assert_uint_eq(m.kvm->msr.index, 0xdeadbeef);
 	ck_assert_uint_eq(m.kvm->msr.reason, KVM_MSR_EXIT_REASON_UNKNOWN);
@@ -220,14 +220,14 @@ END_TEST
 /* Exits that only end the instruction. */
 START_TEST(skipped)
 {
-	static const uint32_t reasons[] = { UMBRA_EXIT_INVD, UMBRA_EXIT_WBINVD, UMBRA_EXIT_MONITOR, UMBRA_EXIT_MWAIT,
-					    UMBRA_EXIT_PAUSE, UMBRA_EXIT_INVLPG, UMBRA_EXIT_RDTSC };
+	static const uint32_t reasons[] = { VMEXIT_INVD, VMEXIT_WBINVD, VMEXIT_MONITOR, VMEXIT_MWAIT,
+					    VMEXIT_PAUSE, VMEXIT_INVLPG, VMEXIT_RDTSC };
 
 	fake_push(&m.fake, reasons[_i], 3);
 	machine_run(0, KVM_EXIT_SHUTDOWN);
 	ck_assert_uint_eq(m.fake.entry[1].rip, CODE + 3);
 	machine_injected_none(1);
-	ck_assert_uint_eq(!!(m.fake.entry[1].flags & UMBRA_RUN_FLUSH_TLB), reasons[_i] == UMBRA_EXIT_INVLPG);
+	ck_assert_uint_eq(!!(m.fake.entry[1].flags & UMBRA_RUN_FLUSH_TLB), reasons[_i] == VMEXIT_INVLPG);
 	ck_assert_uint_eq(m.vcpu->exits[reasons[_i]], 1);
 }
 END_TEST
@@ -235,8 +235,8 @@ END_TEST
 /* Exits after which the guest just goes on. */
 START_TEST(resumed)
 {
-	static const uint32_t reasons[] = { UMBRA_EXIT_NONE, UMBRA_EXIT_INTERRUPTED, UMBRA_EXIT_DEADLINE,
-					    UMBRA_EXIT_INTR_WINDOW, UMBRA_EXIT_NMI_WINDOW, UMBRA_EXIT_TPR };
+	static const uint32_t reasons[] = { VMEXIT_NONE, VMEXIT_INTERRUPTED, VMEXIT_DEADLINE,
+					    VMEXIT_INTR_WINDOW, VMEXIT_NMI_WINDOW, VMEXIT_TPR };
 
 	fake_push(&m.fake, reasons[_i], 0);
 	machine_run(0, KVM_EXIT_SHUTDOWN);
@@ -248,7 +248,7 @@ END_TEST
 
 START_TEST(rdpmc)
 {
-	fake_push(&m.fake, UMBRA_EXIT_RDPMC, 2);
+	fake_push(&m.fake, VMEXIT_RDPMC, 2);
 	machine_run(0, KVM_EXIT_SHUTDOWN);
 	machine_injected_code(1, 13, 0);
 }
@@ -256,7 +256,7 @@ END_TEST
 
 START_TEST(hlt_user)
 {
-	fake_push(&m.fake, UMBRA_EXIT_HLT, 1);
+	fake_push(&m.fake, VMEXIT_HLT, 1);
 	machine_run(0, KVM_EXIT_HLT);
 	ck_assert_uint_eq(m.run->rip, CODE + 1);
 	machine_run(0, KVM_EXIT_SHUTDOWN);
@@ -268,7 +268,7 @@ START_TEST(hlt_wakes_for_work)
 	m.vcpu->nmi_pending = 1;
 	m.run->rflags |= X86_RFLAGS_IF;
 	m.run->intr_shadow = UMBRA_SHADOW_STI; /* STI; HLT: no NMI before HLT has halted */
-	fake_push(&m.fake, UMBRA_EXIT_HLT, 1);
+	fake_push(&m.fake, VMEXIT_HLT, 1);
 	machine_run(0, KVM_EXIT_SHUTDOWN);
 	machine_injected_none(0);
 	ck_assert(m.fake.entry[0].intercepts & UMBRA_ICPT_INTR_WINDOW);
@@ -283,7 +283,7 @@ START_TEST(undefined)
 	static const uint8_t getsec[] = { 0x0f, 0x37 };
 
 	machine_code(getsec, 2);
-	fake_push(&m.fake, UMBRA_EXIT_UNDEFINED, 2);
+	fake_push(&m.fake, VMEXIT_UNDEFINED, 2);
 	machine_run(0, KVM_EXIT_SHUTDOWN);
 	machine_injected(1, UMBRA_EVENT_EXC, 6);
 	ck_assert(!(m.fake.entry[1].inject.flags & UMBRA_EVENT_ERROR_CODE));
@@ -309,7 +309,7 @@ START_TEST(hypercall)
 	machine_code(rows[_i].code, 3);
 	m.run->gpr[UMBRA_RAX] = rows[_i].nr;
 	m.run->seg[UMBRA_SS].attr |= (uint16_t)(rows[_i].cpl << 5);
-	fake_push(&m.fake, UMBRA_EXIT_UNDEFINED, 3);
+	fake_push(&m.fake, VMEXIT_UNDEFINED, 3);
 	machine_run(0, KVM_EXIT_SHUTDOWN);
 	ck_assert_uint_eq(m.fake.entry[1].gpr[UMBRA_RAX], rows[_i].rax);
 	ck_assert_uint_eq(m.fake.entry[1].rip, CODE + 3);
@@ -318,14 +318,14 @@ END_TEST
 
 START_TEST(shutdown_and_strangers)
 {
-	struct fake_step *step = fake_push(&m.fake, UMBRA_EXIT_UNKNOWN, 0);
+	struct fake_step *step = fake_push(&m.fake, VMEXIT_UNKNOWN, 0);
 
 	step->exit.bad.hw_reason = 77;
 	machine_run(0, KVM_EXIT_UNKNOWN);
 	ck_assert_uint_eq(m.kvm->hw.hardware_exit_reason, 77);
 	fake_push(&m.fake, 12345, 0);
 	machine_run(0, KVM_EXIT_UNKNOWN);
-	fake_push(&m.fake, UMBRA_EXIT_TASK_SWITCH, 0);
+	fake_push(&m.fake, VMEXIT_TASK_SWITCH, 0);
 	machine_run(0, KVM_EXIT_INTERNAL_ERROR);
 	ck_assert_uint_eq(m.kvm->internal.suberror, KVM_INTERNAL_ERROR_EMULATION);
 	machine_run(0, KVM_EXIT_SHUTDOWN);
@@ -334,7 +334,7 @@ END_TEST
 
 START_TEST(bad_state)
 {
-	struct fake_step *step = fake_push(&m.fake, UMBRA_EXIT_BAD_STATE, 0);
+	struct fake_step *step = fake_push(&m.fake, VMEXIT_BAD_STATE, 0);
 
 	step->exit.bad.rule = _i ? UMBRA_BAD_HARDWARE : UMBRA_BAD_CR4;
 	step->exit.bad.hw_reason = _i ? 0x80000022 : 0;
@@ -345,7 +345,7 @@ END_TEST
 
 START_TEST(run_error)
 {
-	fake_push(&m.fake, UMBRA_EXIT_NONE, 0)->ret = -EIO;
+	fake_push(&m.fake, VMEXIT_NONE, 0)->ret = -EIO;
 	machine_run(-EIO, 0);
 	machine_run(0, KVM_EXIT_SHUTDOWN);
 }

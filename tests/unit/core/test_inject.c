@@ -18,9 +18,9 @@ static void setup_irqchip(void)
 
 static struct fake_step *push_event(uint8_t type, uint8_t vector, uint8_t flags, uint32_t code, uint8_t len)
 {
-	struct fake_step *step = fake_push(&m.fake, UMBRA_EXIT_INTERRUPTED, 0);
+	struct fake_step *step = fake_push(&m.fake, VMEXIT_INTERRUPTED, 0);
 
-	step->exit.event = (struct umbra_event){
+	step->event = (struct umbra_event){
 		.vector = vector, .type = type, .flags = UMBRA_EVENT_VALID | flags, .insn_len = len, .error_code = code
 	};
 	return step;
@@ -38,7 +38,7 @@ START_TEST(again)
 	const struct umbra_event *row = &rows[_i];
 
 	push_event(row->type, row->vector, row->flags, row->error_code, row->insn_len);
-	fake_push(&m.fake, UMBRA_EXIT_INTERRUPTED, 0);
+	fake_push(&m.fake, VMEXIT_INTERRUPTED, 0);
 	machine_run(0, KVM_EXIT_SHUTDOWN);
 	machine_injected(1, row->type, row->vector);
 	ck_assert_uint_eq(m.fake.entry[1].inject.flags & UMBRA_EVENT_ERROR_CODE, row->flags);
@@ -63,8 +63,8 @@ END_TEST
 START_TEST(not_taken)
 {
 	inject_gp(m.vcpu);
-	fake_push(&m.fake, UMBRA_EXIT_INTERRUPTED, 0)->keep_inject = true;
-	fake_push(&m.fake, UMBRA_EXIT_INTERRUPTED, 0);
+	fake_push(&m.fake, VMEXIT_INTERRUPTED, 0)->keep_inject = true;
+	fake_push(&m.fake, VMEXIT_INTERRUPTED, 0);
 	machine_run(0, KVM_EXIT_SHUTDOWN);
 	machine_injected_code(0, 13, 0);
 	machine_injected_code(1, 13, 0);
@@ -89,7 +89,7 @@ START_TEST(exception_pair)
 	struct fake_step *step;
 
 	step = push_event(UMBRA_EVENT_EXC, row->first, 0, 0, 0);
-	step->exit.reason = UMBRA_EXIT_EXCEPTION;
+	step->exit.reason = VMEXIT_EXCEPTION;
 	step->exit.exc.vector = row->second;
 	step->exit.exc.has_error_code = row->second != 6;
 	machine_run(0, KVM_EXIT_SHUTDOWN);
@@ -109,12 +109,12 @@ START_TEST(exception_over_interrupt)
 	struct fake_step *step = push_event(_i ? UMBRA_EVENT_SOFT_INT : UMBRA_EVENT_INTR, 0x40, 0, 0, _i ? 2 : 0);
 
 	m.run->rflags |= X86_RFLAGS_IF;
-	step->exit.reason = UMBRA_EXIT_EXCEPTION;
+	step->exit.reason = VMEXIT_EXCEPTION;
 	step->exit.exc.vector = 14;
 	step->exit.exc.has_error_code = 1;
 	step->exit.exc.error_code = 2;
 	step->exit.exc.payload = 0xabc000;
-	fake_push(&m.fake, UMBRA_EXIT_INTERRUPTED, 0);
+	fake_push(&m.fake, VMEXIT_INTERRUPTED, 0);
 	machine_run(0, KVM_EXIT_SHUTDOWN);
 	machine_injected_code(1, 14, 2);
 	ck_assert_uint_eq(m.fake.entry[1].cr2, 0xabc000);
@@ -224,8 +224,8 @@ static void guest_sti(struct umbra_run *run)
 START_TEST(window_for_vmm)
 {
 	m.kvm->request_interrupt_window = 1;
-	fake_push(&m.fake, UMBRA_EXIT_CPUID, 2);
-	fake_push(&m.fake, UMBRA_EXIT_INTR_WINDOW, 0)->act = guest_sti;
+	fake_push(&m.fake, VMEXIT_CPUID, 2);
+	fake_push(&m.fake, VMEXIT_INTR_WINDOW, 0)->act = guest_sti;
 	machine_run(0, KVM_EXIT_IRQ_WINDOW_OPEN);
 	ck_assert(m.fake.entry[0].intercepts & UMBRA_ICPT_INTR_WINDOW);
 	ck_assert_uint_eq(m.fake.at, 2);
@@ -249,7 +249,7 @@ END_TEST
 
 START_TEST(debug_exception)
 {
-	struct fake_step *step = fake_push(&m.fake, UMBRA_EXIT_EXCEPTION, 0);
+	struct fake_step *step = fake_push(&m.fake, VMEXIT_EXCEPTION, 0);
 
 	step->exit.exc.vector = 1;
 	step->exit.exc.payload = X86_DR6_BS | 1;
@@ -262,7 +262,7 @@ END_TEST
 
 START_TEST(breakpoint)
 {
-	struct fake_step *step = fake_push(&m.fake, UMBRA_EXIT_EXCEPTION, 1);
+	struct fake_step *step = fake_push(&m.fake, VMEXIT_EXCEPTION, 1);
 
 	step->exit.exc.vector = 3;
 	m.vcpu->guest_debug = _i ? KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_USE_SW_BP : 0;
@@ -280,7 +280,7 @@ END_TEST
 
 START_TEST(icebp)
 {
-	fake_push(&m.fake, UMBRA_EXIT_EXCEPTION, 1)->exit.exc.vector = 1;
+	fake_push(&m.fake, VMEXIT_EXCEPTION, 1)->exit.exc.vector = 1;
 	machine_run(0, KVM_EXIT_SHUTDOWN);
 	machine_injected(1, UMBRA_EVENT_ICEBP, 1);
 	ck_assert_uint_eq(m.fake.entry[1].inject.insn_len, 1);
@@ -289,7 +289,7 @@ END_TEST
 
 START_TEST(machine_check_is_the_hosts)
 {
-	fake_push(&m.fake, UMBRA_EXIT_EXCEPTION, 0)->exit.exc.vector = 18;
+	fake_push(&m.fake, VMEXIT_EXCEPTION, 0)->exit.exc.vector = 18;
 	machine_run(0, KVM_EXIT_SHUTDOWN);
 	machine_injected_none(1);
 }
@@ -297,7 +297,7 @@ END_TEST
 
 START_TEST(alignment_check)
 {
-	struct fake_step *step = fake_push(&m.fake, UMBRA_EXIT_EXCEPTION, 0);
+	struct fake_step *step = fake_push(&m.fake, VMEXIT_EXCEPTION, 0);
 
 	step->exit.exc.vector = 17;
 	step->exit.exc.has_error_code = 1;
@@ -312,14 +312,14 @@ START_TEST(single_step)
 	struct fake_step *step;
 
 	m.vcpu->guest_debug = KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_SINGLESTEP;
-	step = fake_push(&m.fake, UMBRA_EXIT_EXCEPTION, 0);
+	step = fake_push(&m.fake, VMEXIT_EXCEPTION, 0);
 	step->exit.exc.vector = 1;
 	step->exit.exc.payload = X86_DR6_BS;
 	machine_run(0, KVM_EXIT_DEBUG);
 	ck_assert(m.fake.entry[0].rflags & X86_RFLAGS_TF);
 	ck_assert(!(m.run->rflags & X86_RFLAGS_TF));
 	ck_assert_uint_eq(m.kvm->debug.arch.dr6, X86_DR6_ACTIVE_LOW | X86_DR6_BS);
-	fake_push(&m.fake, UMBRA_EXIT_CPUID, 2);
+	fake_push(&m.fake, VMEXIT_CPUID, 2);
 	machine_run(0, KVM_EXIT_DEBUG);
 	ck_assert_uint_eq(m.kvm->debug.arch.pc, CODE + 2);
 	ck_assert_uint_eq(m.fake.at, 2);
@@ -332,7 +332,7 @@ START_TEST(hardware_breakpoints)
 	m.vcpu->guest_debug_regs.debugreg[0] = 0x7777;
 	m.vcpu->guest_debug_regs.debugreg[7] = 0x401;
 	m.run->dr[0] = 0x1111;
-	fake_push(&m.fake, UMBRA_EXIT_CPUID, 2);
+	fake_push(&m.fake, VMEXIT_CPUID, 2);
 	machine_run(0, KVM_EXIT_SHUTDOWN);
 	ck_assert_uint_eq(m.fake.entry[0].dr[0], 0x7777);
 	ck_assert_uint_eq(m.fake.entry[0].dr7, 0x401);

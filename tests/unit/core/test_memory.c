@@ -18,7 +18,7 @@ static void setup_irqchip(void)
 
 static struct fake_step *push_mem(uint64_t gpa, uint32_t access)
 {
-	struct fake_step *step = fake_push(&m.fake, UMBRA_EXIT_MEM, 0);
+	struct fake_step *step = fake_push(&m.fake, VMEXIT_MEM, 0);
 
 	step->exit.mem.gpa = step->exit.mem.gva = gpa;
 	step->exit.mem.access = access | UMBRA_MEM_GVA;

@@ -42,10 +42,10 @@ END_TEST
 /* As KVM: what the VMM answered is completed first. */
 START_TEST(immediate_exit_completes)
 {
-	struct fake_step *step = fake_push(&m.fake, UMBRA_EXIT_IO, 2);
+	struct fake_step *step = fake_push(&m.fake, VMEXIT_IO, 2);
 
 	step->exit.io.size = 1;
-	step->exit.io.flags = UMBRA_IO_IN;
+	step->exit.io.flags = VMEXIT_IO_IN;
 	machine_run(0, KVM_EXIT_IO);
 	m.vcpu->pio[0] = 0x77;
 	m.kvm->immediate_exit = 1;
@@ -76,7 +76,7 @@ static void vmm_stops(struct umbra_run *run)
 START_TEST(stop_in_guest)
 {
 	/* after a quick exit and after a slow one */
-	fake_push(&m.fake, _i ? UMBRA_EXIT_CPUID : UMBRA_EXIT_INTERRUPTED, 2)->act = vmm_stops;
+	fake_push(&m.fake, _i ? VMEXIT_CPUID : VMEXIT_INTERRUPTED, 2)->act = vmm_stops;
 	machine_run(-EINTR, 0);
 	ck_assert_uint_eq(m.fake.at, 1);
 	ck_assert_uint_eq(m.vcpu->in_guest, 0);
@@ -153,7 +153,7 @@ START_TEST(halted_until_notified)
 	pthread_t thread;
 
 	pthread_create(&thread, NULL, notify_later, (void *)(uintptr_t)(_i ? VCPU_REQ_STOP : VCPU_REQ_NMI));
-	fake_push(&m.fake, UMBRA_EXIT_HLT, 1);
+	fake_push(&m.fake, VMEXIT_HLT, 1);
 	machine_run(_i ? -EINTR : 0, KVM_EXIT_SHUTDOWN);
 	pthread_join(thread, NULL);
 	ck_assert_uint_eq(m.fake.at, _i ? 1 : 2);
@@ -175,7 +175,7 @@ START_TEST(halted_until_timer)
 	lapic_mmio_write(m.vcpu, 0x380, 4, count);
 	ck_assert_uint_ne(m.vcpu->lapic.timer_deadline_tsc, 0);
 	m.run->rflags |= X86_RFLAGS_IF;
-	fake_push(&m.fake, UMBRA_EXIT_HLT, 1);
+	fake_push(&m.fake, VMEXIT_HLT, 1);
 	machine_run(0, KVM_EXIT_SHUTDOWN);
 	ck_assert_uint_ne(m.fake.entry[0].deadline_tsc, 0);
 	machine_injected(1, UMBRA_EVENT_INTR, 0x40);
@@ -294,8 +294,8 @@ START_TEST(statistics)
 	char text[1024];
 	ssize_t len;
 
-	fake_push(&m.fake, UMBRA_EXIT_CPUID, 2);
-	fake_push(&m.fake, UMBRA_EXIT_CPUID, 2);
+	fake_push(&m.fake, VMEXIT_CPUID, 2);
+	fake_push(&m.fake, VMEXIT_CPUID, 2);
 	machine_run(0, KVM_EXIT_SHUTDOWN);
 	ck_assert_int_eq(pipe(fds), 0);
 	stats_print(&m.vm, fds[1]);

@@ -33,44 +33,44 @@ struct cr_row {
 
 static const struct cr_row cr_rows[] = {
 	/* CR0 */
-	{ 0, UMBRA_CR_MOV_TO, PE | 2, PE | ET, 0, 0, 0, 0, PE | ET | 2, 0, false, 0 },
-	{ 0, UMBRA_CR_MOV_TO, PE | 0x1000, PE | ET, 0, 0, 0, 0, PE | ET, 0, false, 0 }, /* reserved: ignored */
-	{ 0, UMBRA_CR_MOV_TO, PG, ET, 0, 0, 0, GP, ET, 0, false, 0 },
-	{ 0, UMBRA_CR_MOV_TO, PE | NW, PE | ET, 0, 0, 0, GP, PE | ET, 0, false, 0 },
-	{ 0, UMBRA_CR_MOV_TO, PE | NW | CD, PE | ET, 0, 0, 0, 0, PE | ET | NW | CD, 0, false, 0 },
-	{ 0, UMBRA_CR_MOV_TO, PE | PG, PE | ET, 0, 0, 0, 0, PE | ET | PG, 0, true, 0 },
-	{ 0, UMBRA_CR_MOV_TO, PE | PG, PE | ET, 0, PAE, LME, 0, PE | ET | PG, LME | LMA, true, 0 },
-	{ 0, UMBRA_CR_MOV_TO, PE | PG, PE | ET, 0, 0, LME, GP, PE | ET, LME, false, 0 },
-	{ 0, UMBRA_CR_MOV_TO, PE | PG, PE | ET, 0, PAE, LME, GP, PE | ET, LME, false, 0xa09b }, /* CS.L */
-	{ 0, UMBRA_CR_MOV_TO, PE, PE | ET | PG, 0, PAE, LME | LMA, 0, PE | ET, LME, true, 0 },
-	{ 0, UMBRA_CR_MOV_TO, PE, PE | ET | PG, 0, PAE, LME | LMA, GP, PE | ET | PG, LME | LMA, false, 0xa09b },
-	{ 0, UMBRA_CR_MOV_TO, PE, PE | ET | PG, 0, PAE | X86_CR4_PCIDE, LME | LMA, GP, PE | ET | PG, LME | LMA, false, 0 },
-	{ 0, UMBRA_CR_MOV_TO, PE | PG, PE | ET, 0x3000, PAE, 0, 0, PE | ET | PG, 0, true, 0 }, /* good PDPTEs */
-	{ 0, UMBRA_CR_MOV_TO, PE | PG, PE | ET, 0x4000, PAE, 0, GP, PE | ET, 0, false, 0 },	  /* bad ones */
-	{ 0, UMBRA_CR_MOV_TO, PE | PG, PE | ET, 0xe0000000, PAE, 0, GP, PE | ET, 0, false, 0 },  /* none */
-	{ 0, UMBRA_CR_CLTS, 0, PE | ET | 8, 0, 0, 0, 0, PE | ET, 0, false, 0 },
-	{ 0, UMBRA_CR_LMSW, 0, PE | ET | 0xe, 0, 0, 0, 0, PE | ET, 0, false, 0 }, /* cannot clear PE */
-	{ 0, UMBRA_CR_MOV_FROM, 0, PE | ET | 8, 0, 0, 0, 0, PE | ET | 8, 0, false, 0 },
+	{ 0, VMEXIT_CR_MOV_TO, PE | 2, PE | ET, 0, 0, 0, 0, PE | ET | 2, 0, false, 0 },
+	{ 0, VMEXIT_CR_MOV_TO, PE | 0x1000, PE | ET, 0, 0, 0, 0, PE | ET, 0, false, 0 }, /* reserved: ignored */
+	{ 0, VMEXIT_CR_MOV_TO, PG, ET, 0, 0, 0, GP, ET, 0, false, 0 },
+	{ 0, VMEXIT_CR_MOV_TO, PE | NW, PE | ET, 0, 0, 0, GP, PE | ET, 0, false, 0 },
+	{ 0, VMEXIT_CR_MOV_TO, PE | NW | CD, PE | ET, 0, 0, 0, 0, PE | ET | NW | CD, 0, false, 0 },
+	{ 0, VMEXIT_CR_MOV_TO, PE | PG, PE | ET, 0, 0, 0, 0, PE | ET | PG, 0, true, 0 },
+	{ 0, VMEXIT_CR_MOV_TO, PE | PG, PE | ET, 0, PAE, LME, 0, PE | ET | PG, LME | LMA, true, 0 },
+	{ 0, VMEXIT_CR_MOV_TO, PE | PG, PE | ET, 0, 0, LME, GP, PE | ET, LME, false, 0 },
+	{ 0, VMEXIT_CR_MOV_TO, PE | PG, PE | ET, 0, PAE, LME, GP, PE | ET, LME, false, 0xa09b }, /* CS.L */
+	{ 0, VMEXIT_CR_MOV_TO, PE, PE | ET | PG, 0, PAE, LME | LMA, 0, PE | ET, LME, true, 0 },
+	{ 0, VMEXIT_CR_MOV_TO, PE, PE | ET | PG, 0, PAE, LME | LMA, GP, PE | ET | PG, LME | LMA, false, 0xa09b },
+	{ 0, VMEXIT_CR_MOV_TO, PE, PE | ET | PG, 0, PAE | X86_CR4_PCIDE, LME | LMA, GP, PE | ET | PG, LME | LMA, false, 0 },
+	{ 0, VMEXIT_CR_MOV_TO, PE | PG, PE | ET, 0x3000, PAE, 0, 0, PE | ET | PG, 0, true, 0 }, /* good PDPTEs */
+	{ 0, VMEXIT_CR_MOV_TO, PE | PG, PE | ET, 0x4000, PAE, 0, GP, PE | ET, 0, false, 0 },	  /* bad ones */
+	{ 0, VMEXIT_CR_MOV_TO, PE | PG, PE | ET, 0xe0000000, PAE, 0, GP, PE | ET, 0, false, 0 },  /* none */
+	{ 0, VMEXIT_CR_CLTS, 0, PE | ET | 8, 0, 0, 0, 0, PE | ET, 0, false, 0 },
+	{ 0, VMEXIT_CR_LMSW, 0, PE | ET | 0xe, 0, 0, 0, 0, PE | ET, 0, false, 0 }, /* cannot clear PE */
+	{ 0, VMEXIT_CR_MOV_FROM, 0, PE | ET | 8, 0, 0, 0, 0, PE | ET | 8, 0, false, 0 },
 	/* CR3 */
-	{ 3, UMBRA_CR_MOV_TO, 0x5018, PE | ET | PG, 0, 0, 0, 0, 0x5018, 0, true, 0 },
-	{ 3, UMBRA_CR_MOV_TO, 1ULL << 40, PE | ET | PG, 0x1000, PAE, LME | LMA, GP, 0x1000, LME | LMA, false, 0xa09b },
-	{ 3, UMBRA_CR_MOV_TO, 1ULL << 39, PE | ET | PG, 0, PAE, LME | LMA, 0, 1ULL << 39, LME | LMA, true, 0xa09b },
-	{ 3, UMBRA_CR_MOV_TO, 1ULL << 63 | 0x5001, PE | ET | PG, 0, PAE | X86_CR4_PCIDE, LME | LMA, 0, 0x5001, LME | LMA,
+	{ 3, VMEXIT_CR_MOV_TO, 0x5018, PE | ET | PG, 0, 0, 0, 0, 0x5018, 0, true, 0 },
+	{ 3, VMEXIT_CR_MOV_TO, 1ULL << 40, PE | ET | PG, 0x1000, PAE, LME | LMA, GP, 0x1000, LME | LMA, false, 0xa09b },
+	{ 3, VMEXIT_CR_MOV_TO, 1ULL << 39, PE | ET | PG, 0, PAE, LME | LMA, 0, 1ULL << 39, LME | LMA, true, 0xa09b },
+	{ 3, VMEXIT_CR_MOV_TO, 1ULL << 63 | 0x5001, PE | ET | PG, 0, PAE | X86_CR4_PCIDE, LME | LMA, 0, 0x5001, LME | LMA,
 	  false, 0xa09b },
-	{ 3, UMBRA_CR_MOV_TO, 1ULL << 63 | 0x5000, PE | ET | PG, 0, PAE, LME | LMA, GP, 0, LME | LMA, false, 0xa09b },
-	{ 3, UMBRA_CR_MOV_TO, 0x4000, PE | ET | PG, 0x3000, PAE, 0, GP, 0x3000, 0, false, 0 },
-	{ 3, UMBRA_CR_MOV_FROM, 0, PE | ET, 0x7000, 0, 0, 0, 0x7000, 0, false, 0 },
+	{ 3, VMEXIT_CR_MOV_TO, 1ULL << 63 | 0x5000, PE | ET | PG, 0, PAE, LME | LMA, GP, 0, LME | LMA, false, 0xa09b },
+	{ 3, VMEXIT_CR_MOV_TO, 0x4000, PE | ET | PG, 0x3000, PAE, 0, GP, 0x3000, 0, false, 0 },
+	{ 3, VMEXIT_CR_MOV_FROM, 0, PE | ET, 0x7000, 0, 0, 0, 0x7000, 0, false, 0 },
 	/* CR4 */
-	{ 4, UMBRA_CR_MOV_TO, X86_CR4_DE, PE | ET, 0, 0, 0, 0, X86_CR4_DE, 0, false, 0 },
-	{ 4, UMBRA_CR_MOV_TO, 1 << 13, PE | ET, 0, 0, 0, GP, 0, 0, false, 0 }, /* VMXE */
-	{ 4, UMBRA_CR_MOV_TO, X86_CR4_PGE, PE | ET, 0, 0, 0, 0, X86_CR4_PGE, 0, true, 0 },
-	{ 4, UMBRA_CR_MOV_TO, 0, PE | ET | PG, 0, PAE, LME | LMA, GP, PAE, LME | LMA, false, 0xa09b },
-	{ 4, UMBRA_CR_MOV_TO, X86_CR4_PCIDE, PE | ET, 0, 0, 0, GP, 0, 0, false, 0 },
-	{ 4, UMBRA_CR_MOV_TO, PAE | X86_CR4_PCIDE, PE | ET | PG, 0x5000, PAE, LME | LMA, 0, PAE | X86_CR4_PCIDE, LME | LMA,
+	{ 4, VMEXIT_CR_MOV_TO, X86_CR4_DE, PE | ET, 0, 0, 0, 0, X86_CR4_DE, 0, false, 0 },
+	{ 4, VMEXIT_CR_MOV_TO, 1 << 13, PE | ET, 0, 0, 0, GP, 0, 0, false, 0 }, /* VMXE */
+	{ 4, VMEXIT_CR_MOV_TO, X86_CR4_PGE, PE | ET, 0, 0, 0, 0, X86_CR4_PGE, 0, true, 0 },
+	{ 4, VMEXIT_CR_MOV_TO, 0, PE | ET | PG, 0, PAE, LME | LMA, GP, PAE, LME | LMA, false, 0xa09b },
+	{ 4, VMEXIT_CR_MOV_TO, X86_CR4_PCIDE, PE | ET, 0, 0, 0, GP, 0, 0, false, 0 },
+	{ 4, VMEXIT_CR_MOV_TO, PAE | X86_CR4_PCIDE, PE | ET | PG, 0x5000, PAE, LME | LMA, 0, PAE | X86_CR4_PCIDE, LME | LMA,
 	  false, 0xa09b },
-	{ 4, UMBRA_CR_MOV_TO, PAE | X86_CR4_PCIDE, PE | ET | PG, 0x5001, PAE, LME | LMA, GP, PAE, LME | LMA, false, 0xa09b },
-	{ 4, UMBRA_CR_MOV_TO, PAE, PE | ET | PG, 0x4000, 0, 0, GP, 0, 0, false, 0 }, /* bad PDPTEs */
-	{ 4, UMBRA_CR_MOV_FROM, 0, PE | ET, 0, 0x20, 0, 0, 0x20, 0, false, 0 },
+	{ 4, VMEXIT_CR_MOV_TO, PAE | X86_CR4_PCIDE, PE | ET | PG, 0x5001, PAE, LME | LMA, GP, PAE, LME | LMA, false, 0xa09b },
+	{ 4, VMEXIT_CR_MOV_TO, PAE, PE | ET | PG, 0x4000, 0, 0, GP, 0, 0, false, 0 }, /* bad PDPTEs */
+	{ 4, VMEXIT_CR_MOV_FROM, 0, PE | ET, 0, 0x20, 0, 0, 0x20, 0, false, 0 },
 };
 
 #define CR_ROWS ((int)(sizeof(cr_rows) / sizeof(cr_rows[0])))
@@ -78,7 +78,7 @@ static const struct cr_row cr_rows[] = {
 START_TEST(control_register)
 {
 	const struct cr_row *row = &cr_rows[_i];
-	struct fake_step *step = fake_push(&m.fake, UMBRA_EXIT_CR, 3);
+	struct fake_step *step = fake_push(&m.fake, VMEXIT_CR, 3);
 	const struct umbra_run *entry = &m.fake.entry[1];
 	uint64_t pdpte[8] = { 0x1001, 0, 0x2001, 0, [4] = 0 }, bad[4] = { 0x1003, 0, 0, 0 }, got;
 
@@ -104,7 +104,7 @@ START_TEST(control_register)
 		machine_injected_none(1);
 		ck_assert_uint_eq(entry->rip, CODE + 3);
 	}
-	got = row->op == UMBRA_CR_MOV_FROM ? entry->gpr[UMBRA_RAX]
+	got = row->op == VMEXIT_CR_MOV_FROM ? entry->gpr[UMBRA_RAX]
 	      : row->cr == 0		   ? entry->cr0
 	      : row->cr == 3		   ? entry->cr3
 					   : entry->cr4;
@@ -112,16 +112,16 @@ START_TEST(control_register)
 		      (unsigned long long)row->after);
 	ck_assert_uint_eq(entry->efer, row->after_efer);
 	ck_assert_msg(!!(entry->flags & UMBRA_RUN_FLUSH_TLB) == row->flush, "row %d: flush", _i);
-	if (!row->gp && row->op != UMBRA_CR_MOV_FROM)
+	if (!row->gp && row->op != VMEXIT_CR_MOV_FROM)
 		ck_assert(entry->dirty & UMBRA_STATE_CR);
 }
 END_TEST
 
 START_TEST(cr0_upper_half)
 {
-	struct fake_step *step = fake_push(&m.fake, UMBRA_EXIT_CR, 3);
+	struct fake_step *step = fake_push(&m.fake, VMEXIT_CR, 3);
 
-	step->exit.cr.op = UMBRA_CR_MOV_TO;
+	step->exit.cr.op = VMEXIT_CR_MOV_TO;
 	m.run->cr0 = PE | ET | PG;
 	m.run->cr4 = PAE;
 	m.run->efer = LME | LMA;
@@ -134,9 +134,9 @@ END_TEST
 
 START_TEST(cr8_user_apic)
 {
-	struct fake_step *step = fake_push(&m.fake, UMBRA_EXIT_CR, 4);
+	struct fake_step *step = fake_push(&m.fake, VMEXIT_CR, 4);
 
-	step->exit.cr.op = UMBRA_CR_MOV_TO;
+	step->exit.cr.op = VMEXIT_CR_MOV_TO;
 	step->exit.cr.cr = 8;
 	m.kvm->cr8 = 9;
 	m.run->gpr[UMBRA_RAX] = _i == 0 ? 4 : _i == 1 ? 10 : 16;
@@ -184,7 +184,7 @@ static const struct dr_row dr_rows[] = {
 START_TEST(debug_register)
 {
 	const struct dr_row *row = &dr_rows[_i];
-	struct fake_step *step = fake_push(&m.fake, UMBRA_EXIT_DR, 3);
+	struct fake_step *step = fake_push(&m.fake, VMEXIT_DR, 3);
 	const struct umbra_run *entry = &m.fake.entry[1];
 	uint8_t dr = row->dr == 4 || row->dr == 5 ? row->dr + 2 : row->dr;
 	uint64_t got;
@@ -216,7 +216,7 @@ END_TEST
 
 START_TEST(dr_upper_half)
 {
-	struct fake_step *step = fake_push(&m.fake, UMBRA_EXIT_DR, 3);
+	struct fake_step *step = fake_push(&m.fake, VMEXIT_DR, 3);
 
 	step->exit.dr.dr = (uint8_t)(6 + _i);
 	step->exit.dr.write = 1;
@@ -251,7 +251,7 @@ START_TEST(xsetbv)
 	m.run->gpr[UMBRA_RAX] = (uint32_t)row->value;
 	m.run->gpr[UMBRA_RDX] = row->value >> 32;
 	m.run->seg[UMBRA_SS].attr |= (uint16_t)(row->cpl << 5);
-	fake_push(&m.fake, UMBRA_EXIT_XSETBV, 3);
+	fake_push(&m.fake, VMEXIT_XSETBV, 3);
 	machine_run(0, KVM_EXIT_SHUTDOWN);
 	ck_assert_uint_eq(m.fake.entry[1].xcr0, row->ok ? row->value : 1);
 	ck_assert_uint_eq(m.fake.entry[1].rip, row->ok ? CODE + 3 : CODE);
@@ -307,16 +307,16 @@ END_TEST
 
 START_TEST(fetch_keeps_exit)
 {
-	struct umbra_exit before;
+	struct vmexit before;
 
-	fake_push(&m.fake, UMBRA_EXIT_HLT, 1);
+	fake_push(&m.fake, VMEXIT_HLT, 1);
 	machine_run(0, KVM_EXIT_HLT);
 	ck_assert_uint_eq(m.vcpu->valid & UMBRA_STATE_SEG_SYS, 0);
-	before = m.run->exit;
+	before = m.vcpu->exit;
 	m.run->inject = (struct umbra_event){ .vector = 33, .flags = UMBRA_EVENT_VALID };
 	vcpu_fetch(m.vcpu, UMBRA_STATE_SEG_SYS);
 	ck_assert_uint_eq(m.fake.fetches, 1);
-	ck_assert_int_eq(memcmp(&before, &m.run->exit, sizeof(before)), 0);
+	ck_assert_int_eq(memcmp(&before, &m.vcpu->exit, sizeof(before)), 0);
 	ck_assert_uint_eq(m.run->inject.vector, 33);
 	ck_assert(m.run->inject.flags & UMBRA_EVENT_VALID);
 	ck_assert(m.vcpu->valid & UMBRA_STATE_SEG_SYS);
@@ -331,7 +331,7 @@ END_TEST
 START_TEST(skip_wraps)
 {
 	m.run->rip = 0xffffffff;
-	m.run->exit.insn_len = 2;
+	m.vcpu->exit.insn_len = 2;
 	if (_i) {
 		m.run->efer = LME | LMA;
 		m.run->seg[UMBRA_CS].attr = 0xa09b;
@@ -346,7 +346,7 @@ START_TEST(skip_decodes)
 	static const uint8_t code[] = { 0x66, 0x0f, 0x01, 0xf9 };
 
 	machine_code(code, 4);
-	m.run->exit.insn_len = 0;
+	m.vcpu->exit.insn_len = 0;
 	vcpu_skip_insn(m.vcpu);
 	ck_assert_uint_eq(m.run->rip, CODE + 4);
 }
@@ -355,7 +355,7 @@ END_TEST
 START_TEST(skip_single_step)
 {
 	m.run->rflags |= X86_RFLAGS_TF;
-	fake_push(&m.fake, UMBRA_EXIT_INVD, 2);
+	fake_push(&m.fake, VMEXIT_INVD, 2);
 	machine_run(0, KVM_EXIT_SHUTDOWN);
 	machine_injected(1, UMBRA_EVENT_EXC, 1);
 	ck_assert_uint_eq(m.vcpu->dr6, X86_DR6_ACTIVE_LOW | X86_DR6_BS);
