@@ -353,6 +353,7 @@ static void tables_write(struct vm *vm)
 	}
 	memset(vm->mem + GPA_TSS, 0, 0x68);
 	put64(vm, GPA_TSS + 4, GPA_STACK - 0x8000); /* RSP0 */
+	vm->mem[GPA_TSS + 0x66] = 0x68; /* no I/O bitmap */
 	memset(vm->mem + GPA_ROOT, 0, 0x4000);
 	put64(vm, GPA_ROOT, GPA_PDPT | 7);
 	put64(vm, GPA_PDPT, GPA_PD | 7);
@@ -517,7 +518,7 @@ int vcpu_run(struct vcpu *vcpu)
 
 int vcpu_kick(struct vcpu *vcpu)
 {
-	return ioctl(vcpu->fd, UMBRA_VCPU_KICK) ? -errno : 0;
+	return ioctl(vcpu->fd, UMBRA_VCPU_KICK, 0) ? -errno : 0;
 }
 
 uint32_t vcpu_exit(struct vcpu *vcpu)

@@ -83,6 +83,10 @@ static void race_start(struct race *race, void *memory, int pages, uint64_t flag
 		r->vcpu.run->gpr[UMBRA_RDI] = GPA_DATA;
 		r->vcpu.run->gpr[UMBRA_RSI] = GPA_HOLE;
 		r->vcpu.run->gpr[UMBRA_RCX] = 300;
+	}
+	for (int i = 0; i < VCPUS; i++) { /* loading the second one wrote the tables once more */
+		struct racer *r = &race->racer[i];
+
 		need(!pthread_create(&r->thread, NULL, racer_run, r), "thread");
 	}
 }

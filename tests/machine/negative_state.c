@@ -102,7 +102,8 @@ static const struct state_case cases[] = {
 	{ "GDTR reserved", UMBRA_BAD_SEGMENT, 1, 0, FIELD(gdtr.reserved) },
 	{ "IDTR reserved", UMBRA_BAD_SEGMENT, 1u << 31, 0, FIELD(idtr.reserved) },
 
-	{ "intr_shadow bit 3", UMBRA_BAD_INTR, 1 << 3, OR, FIELD(intr_shadow) },
+	{ "intr_shadow bit 2", UMBRA_BAD_INTR, 1 << 2, OR, FIELD(intr_shadow) },
+	{ "intr_shadow bit 4", UMBRA_BAD_INTR, 1 << 4, OR, FIELD(intr_shadow) },
 	{ "intr_shadow bit 31", UMBRA_BAD_INTR, 1u << 31, OR, FIELD(intr_shadow) },
 	{ "reserved2", UMBRA_BAD_INTR, 1, OR, FIELD(reserved2) },
 	{ "pending_dbg bit 4", UMBRA_BAD_INTR, 1 << 4, 0, FIELD(pending_dbg) },
@@ -236,6 +237,7 @@ void negative_state_hardware(void)
 		fresh.run->deadline_tsc = tsc_read() + 1000000;
 		if (vcpu_exit(&fresh) != UMBRA_EXIT_BAD_STATE)
 			fail("an all-zero state is entered: %s", vcpu_describe(&fresh));
+		base_runs(&fresh, &base, "a vCPU whose first entry was refused");
 		vcpu_destroy(&fresh);
 	}
 	base_runs(&g.vcpu, &base, "a second vCPU");
@@ -289,6 +291,7 @@ void negative_flip(void)
 	flipper = (struct flipper){ g.vcpu.run, &base, 12345 };
 	need(!pthread_create(&thread, NULL, flip_thread, &flipper), "thread");
 	while (time_ms() < end) {
+		vcpu_load(&g.vcpu, MODE_LONG64, SNIPPET(out_loop)); /* a guest gone wild may have written anywhere */
 		for (int i = 0; i < 100; i++) {
 			int error;
 
@@ -308,5 +311,6 @@ void negative_flip(void)
 	check(seen[UMBRA_EXIT_BAD_STATE] > 0, "the flipper never hit");
 	note("flip: %u IO, %u BAD_STATE, %u MEM, %u SHUTDOWN, %u DEADLINE", seen[UMBRA_EXIT_IO], seen[UMBRA_EXIT_BAD_STATE],
 	     seen[UMBRA_EXIT_MEM], seen[UMBRA_EXIT_SHUTDOWN], seen[UMBRA_EXIT_DEADLINE]);
+	vcpu_load(&g.vcpu, MODE_LONG64, SNIPPET(out_loop));
 	base_runs(&g.vcpu, &base, "after the flipper");
 }

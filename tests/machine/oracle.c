@@ -219,6 +219,7 @@ static void umbra_case(struct guest *g, const struct oracle_case *c)
 {
 	int end = 0;
 
+	memset(g->vm.mem, 0, g->vm.size);
 	vcpu_load(&g->vcpu, c->mode, c->code);
 	memory_fill(g->vm.mem, c);
 	state_fill(g->vcpu.run, c);
@@ -419,32 +420,32 @@ static int kvm_step(struct kvm_guest *k, struct umbra_run *state)
 	}
 }
 
-static void kvm_case(const struct oracle_case *c)
+static void kvm_case(struct kvm_guest *k, const struct oracle_case *c)
 {
 	struct umbra_run state;
-	struct kvm_guest k;
-	struct vm fake;
+	struct vm fake = { .mem = k->mem, .size = GUEST_MEM };
 	struct vcpu fake_vcpu = { .run = &state, .vm = &fake };
 	int end = 0;
 
-	kvm_guest_new(&k);
-	memset(&fake, 0, sizeof(fake));
-	fake.mem = k.mem;
-	fake.size = GUEST_MEM;
+	memset(k->mem, 0, GUEST_MEM);
 	vcpu_load(&fake_vcpu, c->mode, c->code); /* writes tables and code */
-	memory_fill(k.mem, c);
+	memory_fill(k->mem, c);
 	state_fill(&state, c);
-	kvm_load(&k, &state);
+	kvm_load(k, &state);
 	trace_add("%s\n", c->name);
 	for (int i = 0; i < MAX_EXITS && !end; i++)
-		end = kvm_step(&k, &state);
+		end = kvm_step(k, &state);
 	if (end == 1)
 		state_trace(&state);
-	munmap(k.run, (size_t)ioctl(k.kvm, KVM_GET_VCPU_MMAP_SIZE, 0));
-	close(k.vcpu);
-	close(k.vm);
-	close(k.kvm);
-	munmap(k.mem, GUEST_MEM);
+}
+
+static void kvm_all(const struct oracle_case *cases, size_t count)
+{
+	struct kvm_guest k;
+
+	kvm_guest_new(&k);
+	for (size_t i = 0; i < count; i++)
+		kvm_case(&k, &cases[i]);
 }
 
 /* ---- comparing ---- */
@@ -460,8 +461,7 @@ static char *trace_of(int umbra)
 	if (umbra)
 		umbra_all(cases, count);
 	else
-		for (size_t i = 0; i < count; i++)
-			kvm_case(&cases[i]);
+		kvm_all(cases, count);
 	return trace;
 }
 

@@ -39,7 +39,7 @@ static void smoke_ioctl(void)
 	guest_new(&g, MODE_LONG64, SNIPPET(out_one));
 	for (int i = 0; i < 3; i++) { /* the same by ioctl; not skipped, so the same exit again */
 		do
-			need(ioctl(g.vcpu.fd, UMBRA_VCPU_RUN) == 0, "RUN by ioctl: %s", strerror(errno));
+			need(ioctl(g.vcpu.fd, UMBRA_VCPU_RUN, 0) == 0, "RUN by ioctl: %s", strerror(errno));
 		while (g.vcpu.run->exit.reason == UMBRA_EXIT_INTERRUPTED);
 		check(g.vcpu.run->exit.reason == UMBRA_EXIT_IO, "%s", vcpu_describe(&g.vcpu));
 	}

@@ -226,6 +226,20 @@ snippet nops			/* a place to be interrupted in */
 1:	jmp	1b
 endsnip nops
 
+snippet iret			/* to the next instruction */
+	X out	%al, $0x80
+	mov	%rsp, %rax
+	push	$0x10
+	push	%rax
+	push	$0x202
+	push	$0x08
+	lea	1f(%rip), %rax
+	push	%rax
+	iretq
+1:	nop
+	out	%al, $0xdd
+endsnip iret
+
 snippet sti_window		/* IF clear at the start */
 	nop
 	sti
