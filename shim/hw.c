@@ -50,6 +50,7 @@ int hw_get(void)
 		r = cpuhp_setup_state(CPUHP_AP_ONLINE_DYN, "umbra:online", hw_cpu_online, hw_cpu_offline);
 		if (r >= 0) {
 			hotplug_state = r;
+			shim_ops->emergency(true);
 			r = 0;
 		}
 	}
@@ -65,6 +66,7 @@ void hw_put(void)
 {
 	mutex_lock(&hw_lock);
 	if (!--hw_users) {
+		shim_ops->emergency(false);
 		cpuhp_remove_state(hotplug_state);
 		hotplug_state = 0;
 	}

@@ -73,6 +73,7 @@ struct shim_ops {
 	/* Fills in limits and features; a line in the log and an errno where something is missing. */
 	int (*setup)(struct limits *limits, __u64 *features);
 	void (*teardown)(void);
+	void (*emergency)(bool on); /* crashes and emergency reboots: switch off on every CPU */
 	int (*cpu_enable)(void);   /* on that CPU; both idempotent */
 	void (*cpu_disable)(void);
 	int (*vcpu_create)(struct vcpu *vcpu);

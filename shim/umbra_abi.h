@@ -120,7 +120,7 @@ struct umbra_create_vcpu {
 
 /*
  * State groups. When any group besides RIP is dirty, the whole state part is copied and checked, so all of it must hold
- * acceptable values; only the dirty groups are loaded. RIP is stored at every exit; GPRs and CR2 are loaded and stored
+ * acceptable values; of the other groups nothing needs to take effect. RIP is stored at every exit; GPRs and CR2 are loaded and stored
  * always. What a guest cannot change without an exit (xcr0, dr, dr7, star to fmask, pat, tsc_aux) is never stored.
  */
 #define UMBRA_STATE_RIP (1ULL << 0)	 /* rip, rflags */

@@ -423,7 +423,7 @@ static int setup_features(struct limits *limits, __u64 *features)
 	if (vmx.procbased2 & SECONDARY_EXEC_ENABLE_INVPCID)
 		*features |= UMBRA_FEAT_INVPCID;
 	/* An executable huge page can bring such a CPU down: small pages only. (S7, CVE-2018-12207) */
-	if (ept & VMX_EPT_2MB_PAGE_BIT && !boot_cpu_has_bug(X86_BUG_ITLB_MULTIHIT))
+	if (ept & VMX_EPT_2MB_PAGE_BIT && (!boot_cpu_has_bug(X86_BUG_ITLB_MULTIHIT) || cpu_mitigations_off()))
 		*features |= UMBRA_FEAT_HUGE_2M;
 	return 0;
 }
@@ -437,31 +437,29 @@ static void msr_bitmap_pass(u32 msr, bool write)
 		clear_bit((msr & 0x1fff) + base + 0x800 * 8, msr_bitmap);
 }
 
-/* A crash or an emergency reboot: the next kernel needs CPUs that are out of VMX. */
-static void vmx_emergency(void)
-{
-	vmx_cpu_disable();
-}
-
-static void setup_emergency(void)
+/*
+ * A crash or an emergency reboot: the next kernel needs CPUs that are out of VMX. The kernel has one place for such a
+ * callback; kvm_intel holds it while it is loaded, and its callback leaves VMX too.
+ */
+static void vmx_emergency(bool on)
 {
 	struct path path;
 
-	/* There is one place for such a callback; an idle kvm_intel holds it, and its callback leaves VMX too. */
-	if (!kern_path("/sys/module/kvm_intel", 0, &path)) {
+	if (on && kern_path("/sys/module/kvm_intel", 0, &path)) {
+		cpu_emergency_register_virt_callback(vmx_cpu_disable);
+		emergency_ours = true;
+	} else if (on) {
 		path_put(&path);
-		return;
+	} else if (emergency_ours) {
+		cpu_emergency_unregister_virt_callback(vmx_cpu_disable);
+		emergency_ours = false;
 	}
-	cpu_emergency_register_virt_callback(vmx_emergency);
-	emergency_ours = true;
 }
 
 static void vmx_teardown(void)
 {
 	int cpu;
 
-	if (emergency_ours)
-		cpu_emergency_unregister_virt_callback(vmx_emergency);
 	for_each_possible_cpu(cpu)
 		free_page((unsigned long)per_cpu(vmx_region, cpu));
 	free_page((unsigned long)msr_bitmap);
@@ -509,12 +507,9 @@ static int vmx_setup(struct limits *limits, __u64 *features)
 	if (!r && !boot_cpu_has(X86_FEATURE_FSGSBASE))
 		r = refuse("the CPU lacks ", "FSGSBASE (or the kernel was booted with nofsgsbase)");
 	r = r ?: setup_mitigations() ?: setup_features(limits, features) ?: setup_memory();
-	if (r) {
+	if (r)
 		vmx_teardown();
-		return r;
-	}
-	setup_emergency();
-	return 0;
+	return r;
 }
 
 const struct shim_ops vmx_ops = {
@@ -522,6 +517,7 @@ const struct shim_ops vmx_ops = {
 	.pt_format = &vmx_pt_format,
 	.setup = vmx_setup,
 	.teardown = vmx_teardown,
+	.emergency = vmx_emergency,
 	.cpu_enable = vmx_cpu_enable,
 	.cpu_disable = vmx_cpu_disable,
 	.vcpu_create = vmx_vcpu_create,

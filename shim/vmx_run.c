@@ -345,7 +345,7 @@ enum run_result vmx_vcpu_enter(struct vcpu *vcpu, bool flush)
 	struct hw_vcpu *hw = vcpu->hw;
 	unsigned long cr2, debugctl, rsp;
 	enum run_result result;
-	u32 vectoring;
+	u32 vectoring, reason;
 	int failed;
 
 	host_state_update(hw);
@@ -380,12 +380,14 @@ enum run_result vmx_vcpu_enter(struct vcpu *vcpu, bool flush)
 	host_registers(vcpu, debugctl);
 	if (unlikely(failed))
 		return exit_refused(vcpu, UMBRA_BAD_ENTRY, vmread(VM_INSTRUCTION_ERROR));
-	hw->launched = true;
+	reason = vmread(VM_EXIT_REASON);
+	if (likely(!(reason & VMX_EXIT_REASONS_FAILED_VMENTRY)))
+		hw->launched = true;
 	run->cr2 = native_read_cr2();
 	vectoring = vmread(IDT_VECTORING_INFO_FIELD);
 	if (unlikely(vectoring & VECTORING_INFO_VALID_MASK))
 		event_read(&vcpu->event, vectoring);
-	result = exit_handle(vcpu, vmread(VM_EXIT_REASON));
+	result = exit_handle(vcpu, reason);
 	hw->rsp = vmread(GUEST_RSP);
 	run->gpr[UMBRA_RSP] = hw->rsp;
 	run->rip = vmread(GUEST_RIP);
