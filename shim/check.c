@@ -117,5 +117,5 @@ __u32 check_state(const struct umbra_run *in, const struct limits *limits)
 		return UMBRA_BAD_XCR0;
 	if (!is_canonical(in->msr.lstar) || !is_canonical(in->msr.cstar) || (in->msr.fmask | in->msr.tsc_aux) >> 32)
 		return UMBRA_BAD_MSR;
-	return 0;
+	return in->reserved2 | in->gdtr.reserved | in->idtr.reserved ? UMBRA_BAD_CONTROL : 0;
 }

@@ -9,36 +9,29 @@
  */
 static void step_check(struct vcpu *v, const struct step *s)
 {
-	const struct umbra_exit *e = &v->run->exit;
-	const uint64_t features = info()->features;
+	const struct vmexit *e = &v->exit;
 
 	switch (s->reason) {
-	case UMBRA_EXIT_IO:
+	case VMEXIT_IO:
 		check(e->io.port == s->port && e->io.size == s->size && e->io.flags == s->flags, "%s: %s", s->what,
 		      vcpu_describe(v));
-		if (!(s->flags & UMBRA_IO_STRING))
+		if (!(s->flags & VMEXIT_IO_STRING))
 			break;
-		check(e->io.addr_size == s->addr_size || (!e->io.addr_size && !(features & UMBRA_FEAT_INSN_LEN)),
-		      "%s: address size %u", s->what, e->io.addr_size);
+		check(e->io.addr_size == s->addr_size, "%s: address size %u", s->what, e->io.addr_size);
 		check(e->io.seg == s->seg, "%s: segment %u", s->what, e->io.seg);
 		break;
-	case UMBRA_EXIT_CR:
+	case VMEXIT_CR:
 		check(e->cr.cr == s->cr && e->cr.op == s->op && e->cr.gpr == s->gpr, "%s: %s", s->what, vcpu_describe(v));
 		break;
-	case UMBRA_EXIT_DR:
+	case VMEXIT_DR:
 		check(e->dr.dr == s->cr && e->dr.write == s->op && e->dr.gpr == s->gpr, "%s: dr%u write %u gpr %u", s->what,
 		      e->dr.dr, e->dr.write, e->dr.gpr);
 		break;
-	case UMBRA_EXIT_EXCEPTION:
+	case VMEXIT_EXCEPTION:
 		check(e->exc.vector == s->vector && !e->exc.has_error_code, "%s: %s", s->what, vcpu_describe(v));
 		break;
-	case UMBRA_EXIT_INVLPG:
-		check(e->mem.gva == s->value, "%s: address %llx", s->what, (unsigned long long)e->mem.gva);
-		break;
 	}
-	for (size_t i = 0; i < sizeof(e->reserved); i++)
-		check(!e->reserved[i], "%s: exit.reserved[%zu]", s->what, i);
-	check(!(e->event.flags & UMBRA_EVENT_VALID), "%s: an event", s->what);
+	check(!(v->run->exit.event.flags & UMBRA_EVENT_VALID), "%s: an event", s->what);
 	if (s->rax_mask)
 		check((v->run->gpr[UMBRA_RAX] & s->rax_mask) == s->value, "%s: RAX %llx", s->what,
 		      (unsigned long long)v->run->gpr[UMBRA_RAX]);
@@ -56,10 +49,9 @@ void steps_run(struct guest *g, struct snippet code, const struct step *steps, s
 		vcpu_expect(&g->vcpu, steps[i].reason, steps[i].what);
 		check(run->rip == base + where, "%s: RIP %llx, want %llx", steps[i].what, (unsigned long long)run->rip,
 		      (unsigned long long)(base + where));
-		if (steps[i].reason != UMBRA_EXIT_EXCEPTION)
-			check(run->exit.insn_len == code.at[i].len ||
-				      (!run->exit.insn_len && !(info()->features & UMBRA_FEAT_INSN_LEN)),
-			      "%s: length %u, want %u", steps[i].what, run->exit.insn_len, (unsigned int)code.at[i].len);
+		if (steps[i].reason != VMEXIT_EXCEPTION)
+			check(g->vcpu.exit.insn_len == code.at[i].len || (!g->vcpu.exit.insn_len && info()->hw != UMBRA_HW_VMX),
+			      "%s: length %u, want %u", steps[i].what, g->vcpu.exit.insn_len, (unsigned int)code.at[i].len);
 		step_check(&g->vcpu, &steps[i]);
 		run->rip = base + where + code.at[i].len;
 		run->dirty |= UMBRA_STATE_RIP;
@@ -67,31 +59,31 @@ void steps_run(struct guest *g, struct snippet code, const struct step *steps, s
 	need(!code.at[count].len, "the snippet has more instructions than the table");
 }
 
-#define OUTS UMBRA_IO_STRING
-#define INS (UMBRA_IO_STRING | UMBRA_IO_IN)
+#define OUTS VMEXIT_IO_STRING
+#define INS (VMEXIT_IO_STRING | VMEXIT_IO_IN)
 
 static const struct step io_steps[] = {
-	{ "out imm 8", UMBRA_EXIT_IO, .port = 0x10, .size = 1, .rax_mask = ~0ULL, .value = 0x11223344 },
-	{ "out imm 16", UMBRA_EXIT_IO, .port = 0x12, .size = 2 },
-	{ "out imm 32", UMBRA_EXIT_IO, .port = 0x14, .size = 4 },
-	{ "out dx 8", UMBRA_EXIT_IO, .port = 0x3f8, .size = 1 },
-	{ "out dx 16", UMBRA_EXIT_IO, .port = 0x3f8, .size = 2 },
-	{ "out dx 32", UMBRA_EXIT_IO, .port = 0x3f8, .size = 4 },
-	{ "in imm 8", UMBRA_EXIT_IO, .port = 0x60, .size = 1, .flags = UMBRA_IO_IN },
-	{ "in imm 16", UMBRA_EXIT_IO, .port = 0x62, .size = 2, .flags = UMBRA_IO_IN },
-	{ "in imm 32", UMBRA_EXIT_IO, .port = 0x64, .size = 4, .flags = UMBRA_IO_IN },
-	{ "in dx 8", UMBRA_EXIT_IO, .port = 0xffff, .size = 1, .flags = UMBRA_IO_IN },
-	{ "in dx 16", UMBRA_EXIT_IO, .port = 0xfffe, .size = 2, .flags = UMBRA_IO_IN },
-	{ "in dx 32", UMBRA_EXIT_IO, .port = 0xfffc, .size = 4, .flags = UMBRA_IO_IN },
-	{ "outsb", UMBRA_EXIT_IO, .port = 0x1f0, .size = 1, .flags = OUTS, .addr_size = 8, .seg = UMBRA_DS },
-	{ "rep outsw", UMBRA_EXIT_IO, .port = 0x1f0, .size = 2, .flags = OUTS | UMBRA_IO_REP, .addr_size = 8, .seg = UMBRA_DS },
-	{ "rep outsl", UMBRA_EXIT_IO, .port = 0x1f0, .size = 4, .flags = OUTS | UMBRA_IO_REP, .addr_size = 8, .seg = UMBRA_DS },
-	{ "insb", UMBRA_EXIT_IO, .port = 0x1f0, .size = 1, .flags = INS, .addr_size = 8, .seg = UMBRA_ES },
-	{ "rep insw", UMBRA_EXIT_IO, .port = 0x1f0, .size = 2, .flags = INS | UMBRA_IO_REP, .addr_size = 8, .seg = UMBRA_ES },
-	{ "insl", UMBRA_EXIT_IO, .port = 0x1f0, .size = 4, .flags = INS, .addr_size = 8, .seg = UMBRA_ES },
-	{ "outsb fs:", UMBRA_EXIT_IO, .port = 0x1f0, .size = 1, .flags = OUTS, .addr_size = 8, .seg = UMBRA_FS },
-	{ "outsb (esi)", UMBRA_EXIT_IO, .port = 0x1f0, .size = 1, .flags = OUTS, .addr_size = 4, .seg = UMBRA_DS },
-	{ "rep insw (edi)", UMBRA_EXIT_IO, .port = 0x1f0, .size = 2, .flags = INS | UMBRA_IO_REP, .addr_size = 4,
+	{ "out imm 8", VMEXIT_IO, .port = 0x10, .size = 1, .rax_mask = ~0ULL, .value = 0x11223344 },
+	{ "out imm 16", VMEXIT_IO, .port = 0x12, .size = 2 },
+	{ "out imm 32", VMEXIT_IO, .port = 0x14, .size = 4 },
+	{ "out dx 8", VMEXIT_IO, .port = 0x3f8, .size = 1 },
+	{ "out dx 16", VMEXIT_IO, .port = 0x3f8, .size = 2 },
+	{ "out dx 32", VMEXIT_IO, .port = 0x3f8, .size = 4 },
+	{ "in imm 8", VMEXIT_IO, .port = 0x60, .size = 1, .flags = VMEXIT_IO_IN },
+	{ "in imm 16", VMEXIT_IO, .port = 0x62, .size = 2, .flags = VMEXIT_IO_IN },
+	{ "in imm 32", VMEXIT_IO, .port = 0x64, .size = 4, .flags = VMEXIT_IO_IN },
+	{ "in dx 8", VMEXIT_IO, .port = 0xffff, .size = 1, .flags = VMEXIT_IO_IN },
+	{ "in dx 16", VMEXIT_IO, .port = 0xfffe, .size = 2, .flags = VMEXIT_IO_IN },
+	{ "in dx 32", VMEXIT_IO, .port = 0xfffc, .size = 4, .flags = VMEXIT_IO_IN },
+	{ "outsb", VMEXIT_IO, .port = 0x1f0, .size = 1, .flags = OUTS, .addr_size = 8, .seg = UMBRA_DS },
+	{ "rep outsw", VMEXIT_IO, .port = 0x1f0, .size = 2, .flags = OUTS | VMEXIT_IO_REP, .addr_size = 8, .seg = UMBRA_DS },
+	{ "rep outsl", VMEXIT_IO, .port = 0x1f0, .size = 4, .flags = OUTS | VMEXIT_IO_REP, .addr_size = 8, .seg = UMBRA_DS },
+	{ "insb", VMEXIT_IO, .port = 0x1f0, .size = 1, .flags = INS, .addr_size = 8, .seg = UMBRA_ES },
+	{ "rep insw", VMEXIT_IO, .port = 0x1f0, .size = 2, .flags = INS | VMEXIT_IO_REP, .addr_size = 8, .seg = UMBRA_ES },
+	{ "insl", VMEXIT_IO, .port = 0x1f0, .size = 4, .flags = INS, .addr_size = 8, .seg = UMBRA_ES },
+	{ "outsb fs:", VMEXIT_IO, .port = 0x1f0, .size = 1, .flags = OUTS, .addr_size = 8, .seg = UMBRA_FS },
+	{ "outsb (esi)", VMEXIT_IO, .port = 0x1f0, .size = 1, .flags = OUTS, .addr_size = 4, .seg = UMBRA_DS },
+	{ "rep insw (edi)", VMEXIT_IO, .port = 0x1f0, .size = 2, .flags = INS | VMEXIT_IO_REP, .addr_size = 4,
 	  .seg = UMBRA_ES },
 };
 
@@ -152,7 +144,7 @@ static void exits_groups(void)
 		memset(&run->exit, 0, sizeof(run->exit));
 		run->flags = UMBRA_RUN_NO_ENTRY;
 		need(!vcpu_run(&g.vcpu), "RUN");
-		check(run->exit.reason == UMBRA_EXIT_NONE, "no entry: %s", vcpu_describe(&g.vcpu));
+		check(g.vcpu.exit.reason == VMEXIT_NONE, "no entry: %s", vcpu_describe(&g.vcpu));
 		check(run->exit.valid == UMBRA_STATE_ALL, "no entry: valid %llx", (unsigned long long)run->exit.valid);
 		vcpu_expect_io(&g.vcpu, 0x80, "all groups");
 		check(!memcmp(run->seg, before.seg, sizeof(run->seg)), "segments differ");
@@ -165,16 +157,33 @@ static void exits_groups(void)
 		check(!memcmp(run->dr, before.dr, sizeof(run->dr)) && run->dr7 == before.dr7, "DR differ");
 		check(!memcmp(&run->msr, &before.msr, sizeof(run->msr)), "MSRs differ");
 	}
-	/* want_emul only at exits that need emulation. */
+	/* want_emul only at exits that need emulation: of memory and of string I/O. */
 	run->want = UMBRA_STATE_DR;
 	run->want_emul = UMBRA_STATE_CR;
 	vcpu_expect_io(&g.vcpu, 0x80, "want");
 	check(run->exit.valid == UMBRA_STATE_DR, "want: valid %llx", (unsigned long long)run->exit.valid);
+	vcpu_load(&g.vcpu, MODE_LONG64, SNIPPET(string_out));
+	run->want = UMBRA_STATE_DR;
+	run->want_emul = UMBRA_STATE_CR | UMBRA_STATE_SEG_DATA;
+	run->gpr[UMBRA_RSI] = GPA_DATA;
+	vcpu_expect_io(&g.vcpu, 0x80, "OUT after want_emul");
+	check(run->exit.valid == UMBRA_STATE_DR, "OUT: valid %llx", (unsigned long long)run->exit.valid);
+	vcpu_skip(&g.vcpu);
+	vcpu_expect_io(&g.vcpu, 0x1f0, "OUTS");
+	check(run->exit.valid == (UMBRA_STATE_DR | UMBRA_STATE_CR | UMBRA_STATE_SEG_DATA), "OUTS: valid %llx",
+	      (unsigned long long)run->exit.valid);
+	vcpu_skip(&g.vcpu);
+	vcpu_expect_io(&g.vcpu, 0x1f0, "INS");
+	check(run->exit.valid == (UMBRA_STATE_DR | UMBRA_STATE_CR | UMBRA_STATE_SEG_DATA), "INS: valid %llx",
+	      (unsigned long long)run->exit.valid);
+	vcpu_skip(&g.vcpu);
+	vcpu_expect(&g.vcpu, VMEXIT_CPUID, "CPUID after want_emul");
+	check(run->exit.valid == UMBRA_STATE_DR, "CPUID: valid %llx", (unsigned long long)run->exit.valid);
 	vcpu_load(&g.vcpu, MODE_LONG64, SNIPPET(load));
 	run->want = UMBRA_STATE_DR;
 	run->want_emul = UMBRA_STATE_CR;
 	run->gpr[UMBRA_RDI] = GPA_HOLE;
-	vcpu_expect(&g.vcpu, UMBRA_EXIT_MEM, "want_emul");
+	vcpu_expect(&g.vcpu, VMEXIT_MEM, "want_emul");
 	check(run->exit.valid == (UMBRA_STATE_DR | UMBRA_STATE_CR), "want_emul: valid %llx", (unsigned long long)run->exit.valid);
 }
 
@@ -187,8 +196,8 @@ static void exits_io_sweep(void)
 	guest_new(&g, MODE_LONG64, SNIPPET(io_sweep));
 	run = g.vcpu.run;
 	for (port = 0; port < 0x10000; port++) {
-		vcpu_expect(&g.vcpu, UMBRA_EXIT_IO, "sweep");
-		need(run->exit.io.port == port, "port %x does not exit: next is %x", port, run->exit.io.port);
+		vcpu_expect(&g.vcpu, VMEXIT_IO, "sweep");
+		need(g.vcpu.exit.io.port == port, "port %x does not exit: next is %x", port, g.vcpu.exit.io.port);
 		vcpu_skip(&g.vcpu);
 	}
 	vcpu_expect_io(&g.vcpu, PORT_DONE, "sweep");
@@ -198,25 +207,22 @@ static void exits_io_sweep(void)
 /* ---- instructions ---- */
 
 static const struct step privileged_steps[] = {
-	{ "cpuid", UMBRA_EXIT_CPUID },
-	{ "rdmsr", UMBRA_EXIT_RDMSR },
-	{ "wrmsr", UMBRA_EXIT_WRMSR },
-	{ "hlt", UMBRA_EXIT_HLT },
-	{ "mov r8,cr3", UMBRA_EXIT_CR, .cr = 3, .op = UMBRA_CR_MOV_TO, .gpr = 8 },
-	{ "mov rcx,dr0", UMBRA_EXIT_DR, .cr = 0, .op = 1, .gpr = UMBRA_RCX },
-	{ "mov dr3,r9", UMBRA_EXIT_DR, .cr = 3, .op = 0, .gpr = 9 },
-	{ "mov dr6,rbx", UMBRA_EXIT_DR, .cr = 6, .op = 0, .gpr = UMBRA_RBX },
-	{ "mov rax,dr7", UMBRA_EXIT_DR, .cr = 7, .op = 1, .gpr = UMBRA_RAX },
-	{ "xsetbv", UMBRA_EXIT_XSETBV },
-	{ "invd", UMBRA_EXIT_INVD },
-	{ "wbinvd", UMBRA_EXIT_WBINVD },
-	{ "rdpmc", UMBRA_EXIT_RDPMC },
-	{ "monitor", UMBRA_EXIT_MONITOR },
-	{ "mwait", UMBRA_EXIT_MWAIT },
-	{ "invlpg", UMBRA_EXIT_INVLPG, .value = 0x123456 },
-	{ "rdtsc", UMBRA_EXIT_RDTSC },
-	{ "ud2", UMBRA_EXIT_EXCEPTION, .vector = 6 },
-	{ "int3", UMBRA_EXIT_EXCEPTION, .vector = 3 },
+	{ "cpuid", VMEXIT_CPUID },
+	{ "rdmsr", VMEXIT_RDMSR },
+	{ "wrmsr", VMEXIT_WRMSR },
+	{ "hlt", VMEXIT_HLT },
+	{ "mov rcx,dr0", VMEXIT_DR, .cr = 0, .op = 1, .gpr = UMBRA_RCX },
+	{ "mov dr3,r9", VMEXIT_DR, .cr = 3, .op = 0, .gpr = 9 },
+	{ "mov dr6,rbx", VMEXIT_DR, .cr = 6, .op = 0, .gpr = UMBRA_RBX },
+	{ "mov rax,dr7", VMEXIT_DR, .cr = 7, .op = 1, .gpr = UMBRA_RAX },
+	{ "xsetbv", VMEXIT_XSETBV },
+	{ "invd", VMEXIT_INVD },
+	{ "wbinvd", VMEXIT_WBINVD },
+	{ "rdpmc", VMEXIT_RDPMC },
+	{ "monitor", VMEXIT_MONITOR },
+	{ "mwait", VMEXIT_MWAIT },
+	{ "ud2", VMEXIT_EXCEPTION, .vector = 6 },
+	{ "int3", VMEXIT_EXCEPTION, .vector = 3 },
 };
 
 static void exits_privileged(void)
@@ -225,29 +231,38 @@ static void exits_privileged(void)
 	struct guest g;
 
 	guest_new(&g, MODE_LONG64, code);
-	g.vcpu.run->intercepts = UMBRA_ICPT_HLT | UMBRA_ICPT_CR3 | UMBRA_ICPT_INVLPG | UMBRA_ICPT_RDTSC;
+	g.vcpu.run->intercepts = UMBRA_ICPT_HLT;
 	g.vcpu.run->exceptions = 1 << 6 | 1 << 3;
 	if (info()->guest_xcr0)
 		g.vcpu.run->cr4 |= 1 << 18;
 	steps_run(&g, code, privileged_steps, ARRAY_SIZE(privileged_steps));
 }
 
+/* Does not exit: the guest's own TSC_AUX, the TSC with the offset. */
 static void exits_rdtscp(void)
 {
-	static const struct step steps[] = { { "rdtscp", UMBRA_EXIT_RDTSC } };
-	struct snippet code = SNIPPET(rdtscp);
+	uint64_t before, after, guest;
 	struct guest g;
+	struct umbra_run *run;
 
 	if (!(info()->features & UMBRA_FEAT_RDTSCP))
 		skip_test("no RDTSCP for guests");
-	guest_new(&g, MODE_LONG64, code);
-	g.vcpu.run->intercepts = UMBRA_ICPT_RDTSC;
-	steps_run(&g, code, steps, 1);
+	guest_new(&g, MODE_LONG64, SNIPPET(rdtscp));
+	run = g.vcpu.run;
+	run->msr.tsc_aux = 0x5a5a1234;
+	run->tsc_offset = 1ULL << 40;
+	before = tsc_read();
+	vcpu_expect_io(&g.vcpu, PORT_DONE, "rdtscp");
+	after = tsc_read();
+	guest = (run->gpr[UMBRA_RAX] & 0xffffffff) + (run->gpr[UMBRA_RDX] << 32) - run->tsc_offset;
+	check(run->gpr[UMBRA_RCX] == 0x5a5a1234, "TSC_AUX %llx", (unsigned long long)run->gpr[UMBRA_RCX]);
+	check(guest >= before && guest <= after, "TSC %llu not in %llu..%llu", (unsigned long long)guest,
+	      (unsigned long long)before, (unsigned long long)after);
 }
 
 static void exits_undefined(void)
 {
-	static const struct step steps[] = { { "vmcall", UMBRA_EXIT_UNDEFINED }, { "vmxon, vmrun", UMBRA_EXIT_UNDEFINED } };
+	static const struct step steps[] = { { "vmcall", VMEXIT_UNDEFINED }, { "vmxon, vmrun", VMEXIT_UNDEFINED } };
 	struct snippet code = info()->hw == UMBRA_HW_VMX ? SNIPPET(vmcall) : SNIPPET(vmmcall);
 	struct guest g;
 
@@ -270,8 +285,8 @@ static void cr_toggle(struct guest *g, int cr, uint64_t bits, int must_exit, con
 	run->gpr[UMBRA_RBX] = bits;
 	old = cr ? run->cr4 : run->cr0;
 	new = old ^ bits;
-	if (vcpu_exit(&g->vcpu) == UMBRA_EXIT_CR) {
-		check(run->exit.cr.cr == cr && run->exit.cr.op == UMBRA_CR_MOV_TO && run->exit.cr.gpr == (cr ? 11 : 0), "%s: %s",
+	if (vcpu_exit(&g->vcpu) == VMEXIT_CR) {
+		check(g->vcpu.exit.cr.cr == cr && g->vcpu.exit.cr.op == VMEXIT_CR_MOV_TO && g->vcpu.exit.cr.gpr == (cr ? 11 : 0), "%s: %s",
 		      what, vcpu_describe(&g->vcpu));
 		check((cr ? run->cr4 : run->cr0) == old, "%s: the register changed before the exit", what);
 		if (cr == 4 && new & ~info()->guest_cr4)
@@ -286,7 +301,7 @@ static void cr_toggle(struct guest *g, int cr, uint64_t bits, int must_exit, con
 	} else {
 		check(!must_exit, "%s: no exit but %s", what, vcpu_describe(&g->vcpu));
 	}
-	need(run->exit.reason == UMBRA_EXIT_IO, "%s: %s", what, vcpu_describe(&g->vcpu));
+	need(g->vcpu.exit.reason == VMEXIT_IO, "%s: %s", what, vcpu_describe(&g->vcpu));
 	check(run->gpr[UMBRA_RCX] == new, "%s: the guest reads %llx, want %llx", what,
 	      (unsigned long long)run->gpr[UMBRA_RCX], (unsigned long long)new);
 	check((cr ? run->cr4 : run->cr0) == new, "%s: stored %llx, want %llx", what,
@@ -313,7 +328,7 @@ static void exits_cr(void)
 		if (toggles[i].bits == 1u << 31) { /* leaving long mode this way is the user side's to emulate: only the exit */
 			vcpu_load(&g.vcpu, MODE_LONG64, SNIPPET(cr0_toggle));
 			g.vcpu.run->gpr[UMBRA_RBX] = toggles[i].bits;
-			vcpu_expect(&g.vcpu, UMBRA_EXIT_CR, toggles[i].what);
+			vcpu_expect(&g.vcpu, VMEXIT_CR, toggles[i].what);
 			continue;
 		}
 		cr_toggle(&g, toggles[i].cr, toggles[i].bits, toggles[i].must_exit, toggles[i].what);
@@ -329,27 +344,27 @@ static void exits_clts_lmsw(void)
 	run = g.vcpu.run;
 	run->want = UMBRA_STATE_CR;
 	run->cr0 |= 8;
-	if (vcpu_exit(&g.vcpu) == UMBRA_EXIT_CR) {
-		check(run->exit.cr.cr == 0 && run->exit.cr.op == UMBRA_CR_CLTS, "clts: %s", vcpu_describe(&g.vcpu));
+	if (vcpu_exit(&g.vcpu) == VMEXIT_CR) {
+		check(g.vcpu.exit.cr.cr == 0 && g.vcpu.exit.cr.op == VMEXIT_CR_CLTS, "clts: %s", vcpu_describe(&g.vcpu));
 		run->cr0 &= ~8ULL;
 		run->dirty |= UMBRA_STATE_CR;
 		vcpu_skip(&g.vcpu);
 		vcpu_exit(&g.vcpu);
 	}
-	check(run->exit.reason == UMBRA_EXIT_IO && !(run->gpr[UMBRA_RCX] & 8) && !(run->cr0 & 8), "clts: %s, CR0 %llx",
+	check(g.vcpu.exit.reason == VMEXIT_IO && !(run->gpr[UMBRA_RCX] & 8) && !(run->cr0 & 8), "clts: %s, CR0 %llx",
 	      vcpu_describe(&g.vcpu), (unsigned long long)run->gpr[UMBRA_RCX]);
 
 	vcpu_load(&g.vcpu, MODE_LONG64, SNIPPET(lmsw));
 	run->want = UMBRA_STATE_CR;
-	if (vcpu_exit(&g.vcpu) == UMBRA_EXIT_CR) {
-		check(run->exit.cr.cr == 0 && run->exit.cr.op == UMBRA_CR_LMSW && (run->exit.cr.lmsw & 0xf) == 0xb,
-		      "lmsw: %s, operand %x", vcpu_describe(&g.vcpu), run->exit.cr.lmsw);
+	if (vcpu_exit(&g.vcpu) == VMEXIT_CR) {
+		check(g.vcpu.exit.cr.cr == 0 && g.vcpu.exit.cr.op == VMEXIT_CR_LMSW && (g.vcpu.exit.cr.lmsw & 0xf) == 0xb,
+		      "lmsw: %s, operand %x", vcpu_describe(&g.vcpu), g.vcpu.exit.cr.lmsw);
 		run->cr0 |= 8;
 		run->dirty |= UMBRA_STATE_CR;
 		vcpu_skip(&g.vcpu);
 		vcpu_exit(&g.vcpu);
 	}
-	check(run->exit.reason == UMBRA_EXIT_IO && run->gpr[UMBRA_RCX] & 8 && run->cr0 & 8, "lmsw: %s, CR0 %llx",
+	check(g.vcpu.exit.reason == VMEXIT_IO && run->gpr[UMBRA_RCX] & 8 && run->cr0 & 8, "lmsw: %s, CR0 %llx",
 	      vcpu_describe(&g.vcpu), (unsigned long long)run->gpr[UMBRA_RCX]);
 }
 
@@ -372,18 +387,18 @@ static void exits_cr8(void)
 		run->tpr_threshold = 5;
 		vapic[0x80] = 0x90;
 		run->gpr[UMBRA_RBX] = 3;
-		vcpu_expect(&g.vcpu, UMBRA_EXIT_TPR, "TPR below the threshold");
+		vcpu_expect(&g.vcpu, VMEXIT_TPR, "TPR below the threshold");
 		check(run->rip == GPA_CODE + 4, "TPR: RIP %llx", (unsigned long long)run->rip);
 		run->tpr_threshold = 0;
 		vcpu_expect_io(&g.vcpu, PORT_DONE, "after TPR");
 		return;
 	}
-	vcpu_expect(&g.vcpu, UMBRA_EXIT_CR, "mov to cr8");
-	check(run->exit.cr.cr == 8 && run->exit.cr.op == UMBRA_CR_MOV_TO && run->exit.cr.gpr == UMBRA_RBX, "%s",
+	vcpu_expect(&g.vcpu, VMEXIT_CR, "mov to cr8");
+	check(g.vcpu.exit.cr.cr == 8 && g.vcpu.exit.cr.op == VMEXIT_CR_MOV_TO && g.vcpu.exit.cr.gpr == UMBRA_RBX, "%s",
 	      vcpu_describe(&g.vcpu));
 	vcpu_skip(&g.vcpu);
-	vcpu_expect(&g.vcpu, UMBRA_EXIT_CR, "mov from cr8");
-	check(run->exit.cr.cr == 8 && run->exit.cr.op == UMBRA_CR_MOV_FROM && run->exit.cr.gpr == UMBRA_RCX, "%s",
+	vcpu_expect(&g.vcpu, VMEXIT_CR, "mov from cr8");
+	check(g.vcpu.exit.cr.cr == 8 && g.vcpu.exit.cr.op == VMEXIT_CR_MOV_FROM && g.vcpu.exit.cr.gpr == UMBRA_RCX, "%s",
 	      vcpu_describe(&g.vcpu));
 }
 
@@ -425,12 +440,12 @@ static void msr_sweep(uint32_t first, uint32_t end, int write)
 			passed++;
 			check(msr_may_pass(next, write), "%s of MSR %x does not exit", write ? "WRMSR" : "RDMSR", next);
 		}
-		if (reason == UMBRA_EXIT_IO)
+		if (reason == VMEXIT_IO)
 			break;
-		if (reason == UMBRA_EXIT_EXCEPTION)
+		if (reason == VMEXIT_EXCEPTION)
 			check(msr_may_pass(at, write), "%s of MSR %x is left to the CPU (#GP)", write ? "WRMSR" : "RDMSR", at);
 		else
-			need(reason == (write ? UMBRA_EXIT_WRMSR : UMBRA_EXIT_RDMSR), "%s", vcpu_describe(&g.vcpu));
+			need(reason == (write ? VMEXIT_WRMSR : VMEXIT_RDMSR), "%s", vcpu_describe(&g.vcpu));
 		next++;
 		run->rip += 2;
 		run->dirty |= UMBRA_STATE_RIP;
@@ -455,9 +470,9 @@ static void exits_msr_sweep(void)
 static void exits_real(void)
 {
 	static const struct step steps[] = {
-		{ "out ax", UMBRA_EXIT_IO, .port = 0x42, .size = 2, .rax_mask = 0xffff, .value = 0x1234 },
-		{ "in al", UMBRA_EXIT_IO, .port = 0x44, .size = 1, .flags = UMBRA_IO_IN },
-		{ "hlt", UMBRA_EXIT_HLT },
+		{ "out ax", VMEXIT_IO, .port = 0x42, .size = 2, .rax_mask = 0xffff, .value = 0x1234 },
+		{ "in al", VMEXIT_IO, .port = 0x44, .size = 1, .flags = VMEXIT_IO_IN },
+		{ "hlt", VMEXIT_HLT },
 	};
 	static const unsigned char handler[] = { 0xbb, 0xef, 0xbe, 0xcf }; /* mov $0xbeef,%bx; iret */
 	struct snippet code = SNIPPET(real);
@@ -494,14 +509,14 @@ static void exits_real_to_prot(void)
 	memcpy(g.vm.mem + 0x502, &base, 4);
 	memcpy(g.vm.mem + 0x100000, "\x78\x56\x34\x12", 4);
 	run->want = UMBRA_STATE_CR | UMBRA_STATE_SEG_CODE | UMBRA_STATE_SEG_SYS;
-	if (vcpu_exit(&g.vcpu) == UMBRA_EXIT_CR) {
-		check(run->exit.cr.cr == 0 && run->exit.cr.op == UMBRA_CR_MOV_TO, "%s", vcpu_describe(&g.vcpu));
+	if (vcpu_exit(&g.vcpu) == VMEXIT_CR) {
+		check(g.vcpu.exit.cr.cr == 0 && g.vcpu.exit.cr.op == VMEXIT_CR_MOV_TO, "%s", vcpu_describe(&g.vcpu));
 		run->cr0 |= 1;
 		run->rip += 3;
 		run->dirty |= UMBRA_STATE_CR | UMBRA_STATE_RIP;
 		vcpu_exit(&g.vcpu);
 	}
-	need(run->exit.reason == UMBRA_EXIT_IO, "%s", vcpu_describe(&g.vcpu));
+	need(g.vcpu.exit.reason == VMEXIT_IO, "%s", vcpu_describe(&g.vcpu));
 	check((run->gpr[UMBRA_RBX] & 0xffffffff) == 0x5a5a && (run->gpr[UMBRA_RCX] & 0xffffffff) == 0x12345678, "rbx %llx rcx %llx",
 	      (unsigned long long)run->gpr[UMBRA_RBX], (unsigned long long)run->gpr[UMBRA_RCX]);
 	check(run->seg[UMBRA_CS].selector == SEL_CODE32 && run->seg[UMBRA_CS].attr == 0xc09b, "CS %x attr %x",
@@ -514,7 +529,7 @@ static void exits_real_to_prot(void)
 static void flat32(enum guest_mode mode, uint64_t gva, const char *what)
 {
 	static const struct step steps[] = {
-		{ "out eax", UMBRA_EXIT_IO, .port = 0x42, .size = 4, .rax_mask = ~0ULL, .value = 0x12345678 },
+		{ "out eax", VMEXIT_IO, .port = 0x42, .size = 4, .rax_mask = ~0ULL, .value = 0x12345678 },
 	};
 	struct snippet code = SNIPPET(flat32);
 	struct guest g;
@@ -533,8 +548,8 @@ static void flat32(enum guest_mode mode, uint64_t gva, const char *what)
 	/* A hole, by its own address. */
 	vcpu_load(&g.vcpu, mode, SNIPPET(load32));
 	run->gpr[UMBRA_RDI] = GPA_HOLE + 0x123;
-	vcpu_expect(&g.vcpu, UMBRA_EXIT_MEM, what);
-	check(run->exit.mem.gpa == GPA_HOLE + 0x123, "%s: %s", what, vcpu_describe(&g.vcpu));
+	vcpu_expect(&g.vcpu, VMEXIT_MEM, what);
+	check(g.vcpu.exit.mem.gpa == GPA_HOLE + 0x123, "%s: %s", what, vcpu_describe(&g.vcpu));
 }
 
 static void exits_prot32(void)
@@ -561,14 +576,14 @@ static void exits_user(void)
 	run = g.vcpu.run;
 	run->intercepts = UMBRA_ICPT_HLT;
 	run->exceptions = 1 << 13;
-	vcpu_expect(&g.vcpu, UMBRA_EXIT_EXCEPTION, "hlt at CPL 3");
-	check(run->exit.exc.vector == 13 && run->exit.exc.has_error_code && !run->exit.exc.error_code, "hlt at CPL 3: %s",
+	vcpu_expect(&g.vcpu, VMEXIT_EXCEPTION, "hlt at CPL 3");
+	check(g.vcpu.exit.exc.vector == 13 && g.vcpu.exit.exc.has_error_code && !g.vcpu.exit.exc.error_code, "hlt at CPL 3: %s",
 	      vcpu_describe(&g.vcpu));
 	vcpu_load(&g.vcpu, MODE_USER64, SNIPPET(in_user));
 	run->exceptions = 1 << 13;
 	run->want = UMBRA_STATE_SEG_CODE;
-	vcpu_expect(&g.vcpu, UMBRA_EXIT_EXCEPTION, "in at CPL 3");
-	check(run->exit.exc.vector == 13 && (run->seg[UMBRA_SS].attr >> 5 & 3) == 3, "in at CPL 3: %s", vcpu_describe(&g.vcpu));
+	vcpu_expect(&g.vcpu, VMEXIT_EXCEPTION, "in at CPL 3");
+	check(g.vcpu.exit.exc.vector == 13 && (run->seg[UMBRA_SS].attr >> 5 & 3) == 3, "in at CPL 3: %s", vcpu_describe(&g.vcpu));
 }
 
 int exits_main(void)
@@ -576,6 +591,11 @@ int exits_main(void)
 	static const struct test tests[] = {
 		{ "io", exits_io, 20 },
 		{ "groups", exits_groups, 20 },
+		{ "never_stored", exits_never_stored, 20 },
+		{ "raw", exits_raw, 20 },
+		{ "raw_refused", exits_raw_refused, 20 },
+		{ "output_only", exits_output_only, 20 },
+		{ "other_event", exits_other_event, 20 },
 		{ "io_sweep", exits_io_sweep, 90 },
 		{ "privileged", exits_privileged, 20 },
 		{ "rdtscp", exits_rdtscp, 20 },

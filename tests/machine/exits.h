@@ -14,7 +14,7 @@ struct step {
 	uint8_t cr, op, gpr; /* CR; DR: cr is the number, op 1 for a write */
 	uint8_t vector;	     /* EXCEPTION */
 	uint64_t rax_mask;   /* RAX & rax_mask == value */
-	uint64_t value;	     /* INVLPG: the address */
+	uint64_t value;
 };
 
 void steps_run(struct guest *g, struct snippet code, const struct step *steps, size_t count);
@@ -37,5 +37,10 @@ void exits_mem_walk(void);
 void exits_mem_readonly(void);
 void exits_mem_fault(void);
 void exits_flush_tlb(void);
+void exits_never_stored(void);
+void exits_raw(void);
+void exits_raw_refused(void);
+void exits_output_only(void);
+void exits_other_event(void);
 
 #endif

@@ -84,9 +84,9 @@ void exits_intercepted(void)
 			vcpu_iret(&g.vcpu);
 			insn++;
 		}
-		vcpu_expect(&g.vcpu, UMBRA_EXIT_EXCEPTION, want[i].what);
-		check(run->exit.exc.vector == want[i].vector && run->exit.exc.has_error_code == want[i].code &&
-			      run->exit.exc.error_code == want[i].error_code && run->exit.exc.payload == want[i].payload,
+		vcpu_expect(&g.vcpu, VMEXIT_EXCEPTION, want[i].what);
+		check(g.vcpu.exit.exc.vector == want[i].vector && g.vcpu.exit.exc.has_error_code == want[i].code &&
+			      g.vcpu.exit.exc.error_code == want[i].error_code && g.vcpu.exit.exc.payload == want[i].payload,
 		      "%s: %s", want[i].what, vcpu_describe(&g.vcpu));
 		check(run->rip == at(code, insn), "%s: RIP %llx", want[i].what, (unsigned long long)run->rip);
 		check(run->cr2 == 0x777, "%s: CR2 %llx was changed though nothing was delivered", want[i].what,
@@ -111,22 +111,22 @@ void exits_always_intercepted(void)
 	vcpu_load(&g.vcpu, MODE_LONG64, SNIPPET(nops));
 	run->rflags |= 1 << 8; /* TF */
 	run->exceptions = 0;
-	vcpu_expect(&g.vcpu, UMBRA_EXIT_EXCEPTION, "single step");
-	check(run->exit.exc.vector == 1 && run->exit.exc.payload & 1 << 14, "single step: %s", vcpu_describe(&g.vcpu));
+	vcpu_expect(&g.vcpu, VMEXIT_EXCEPTION, "single step");
+	check(g.vcpu.exit.exc.vector == 1 && g.vcpu.exit.exc.payload & 1 << 14, "single step: %s", vcpu_describe(&g.vcpu));
 	check(run->rip == GPA_CODE + 1, "single step: RIP %llx", (unsigned long long)run->rip);
 
 	vcpu_load(&g.vcpu, MODE_LONG64, SNIPPET(load));
 	run->dr[2] = GPA_DATA + 64;
 	run->dr7 = 0x400 | 1 << 4 | 3u << 24 | 3u << 26; /* L2, read or write, 4 bytes */
 	run->gpr[UMBRA_RDI] = GPA_DATA + 64;
-	vcpu_expect(&g.vcpu, UMBRA_EXIT_EXCEPTION, "data breakpoint");
-	check(run->exit.exc.vector == 1 && (run->exit.exc.payload & 0xf) == 1 << 2, "data breakpoint: %s",
+	vcpu_expect(&g.vcpu, VMEXIT_EXCEPTION, "data breakpoint");
+	check(g.vcpu.exit.exc.vector == 1 && (g.vcpu.exit.exc.payload & 0xf) == 1 << 2, "data breakpoint: %s",
 	      vcpu_describe(&g.vcpu));
 
 	vcpu_load(&g.vcpu, MODE_USER64, code);
 	run->exceptions = 0;
-	vcpu_expect(&g.vcpu, UMBRA_EXIT_EXCEPTION, "misaligned access");
-	check(run->exit.exc.vector == 17 && run->exit.exc.has_error_code && run->rip == at(code, 0), "misaligned access: %s",
+	vcpu_expect(&g.vcpu, VMEXIT_EXCEPTION, "misaligned access");
+	check(g.vcpu.exit.exc.vector == 17 && g.vcpu.exit.exc.has_error_code && run->rip == at(code, 0), "misaligned access: %s",
 	      vcpu_describe(&g.vcpu));
 }
 
@@ -179,7 +179,7 @@ void exits_windows(void)
 	run = g.vcpu.run;
 	run->rflags = 2;
 	run->intercepts = UMBRA_ICPT_INTR_WINDOW;
-	vcpu_expect(&g.vcpu, UMBRA_EXIT_INTR_WINDOW, "window after STI");
+	vcpu_expect(&g.vcpu, VMEXIT_INTR_WINDOW, "window after STI");
 	check(run->rip == GPA_CODE + 3, "window after STI and one instruction: RIP %llx", (unsigned long long)run->rip);
 	run->intercepts = 0;
 	run->inject = event(UMBRA_EVENT_INTR, 0x55, 0);
@@ -190,13 +190,13 @@ void exits_windows(void)
 
 	vcpu_load(&g.vcpu, MODE_LONG64, SNIPPET(nops)); /* already open: at once */
 	run->intercepts = UMBRA_ICPT_INTR_WINDOW;
-	vcpu_expect(&g.vcpu, UMBRA_EXIT_INTR_WINDOW, "open window");
+	vcpu_expect(&g.vcpu, VMEXIT_INTR_WINDOW, "open window");
 	check(run->rip == GPA_CODE, "open window: RIP %llx", (unsigned long long)run->rip);
 
 	vcpu_load(&g.vcpu, MODE_LONG64, SNIPPET(nops)); /* in the shadow of an STI: one instruction later */
 	run->intercepts = UMBRA_ICPT_INTR_WINDOW;
 	run->intr_shadow = UMBRA_SHADOW_STI;
-	vcpu_expect(&g.vcpu, UMBRA_EXIT_INTR_WINDOW, "shadowed window");
+	vcpu_expect(&g.vcpu, VMEXIT_INTR_WINDOW, "shadowed window");
 	check(run->rip == GPA_CODE + 1 && !run->intr_shadow, "shadowed window: RIP %llx shadow %x", (unsigned long long)run->rip,
 	      run->intr_shadow);
 }
@@ -214,7 +214,7 @@ void exits_nmi(void)
 	check(run->intr_shadow & UMBRA_SHADOW_NMI, "NMIs are not blocked in the handler: %x", run->intr_shadow);
 	run->intercepts = UMBRA_ICPT_NMI_WINDOW;
 	vcpu_iret(&g.vcpu);
-	vcpu_expect(&g.vcpu, UMBRA_EXIT_NMI_WINDOW, "NMI window");
+	vcpu_expect(&g.vcpu, VMEXIT_NMI_WINDOW, "NMI window");
 	check(run->rip == GPA_CODE, "NMI window right after IRET: RIP %llx", (unsigned long long)run->rip);
 	check(!(run->intr_shadow & UMBRA_SHADOW_NMI), "NMIs are still blocked after IRET");
 	run->intercepts = 0;
@@ -230,7 +230,7 @@ void exits_nmi(void)
 	vcpu_expect_io(&g.vcpu, 0x80, "NMIs blocked");
 	check(run->intr_shadow & UMBRA_SHADOW_NMI, "NMIs are no longer blocked");
 	vcpu_skip(&g.vcpu);
-	vcpu_expect(&g.vcpu, UMBRA_EXIT_NMI_WINDOW, "after IRET");
+	vcpu_expect(&g.vcpu, VMEXIT_NMI_WINDOW, "after IRET");
 	run->intercepts = 0;
 	vcpu_expect_io(&g.vcpu, PORT_DONE, "after the window");
 }
@@ -244,8 +244,8 @@ static void cut_short_case(struct guest *g, struct umbra_event ev, uint64_t fram
 	vcpu_load(&g->vcpu, MODE_LONG64, SNIPPET(nops));
 	run->gpr[UMBRA_RSP] = GPA_HOLE + 0x1000;
 	run->inject = ev;
-	vcpu_expect(&g->vcpu, UMBRA_EXIT_MEM, what);
-	check(run->exit.mem.access & UMBRA_MEM_WRITE && run->exit.mem.gpa >= GPA_HOLE && run->exit.mem.gpa < GPA_HOLE + 0x1000,
+	vcpu_expect(&g->vcpu, VMEXIT_MEM, what);
+	check(g->vcpu.exit.mem.access & UMBRA_MEM_WRITE && g->vcpu.exit.mem.gpa >= GPA_HOLE && g->vcpu.exit.mem.gpa < GPA_HOLE + 0x1000,
 	      "%s: %s", what, vcpu_describe(&g->vcpu));
 	check(run->exit.event.flags == ev.flags && run->exit.event.type == ev.type && run->exit.event.vector == ev.vector &&
 		      run->exit.event.insn_len == ev.insn_len && run->exit.event.error_code == ev.error_code,
@@ -281,8 +281,8 @@ void exits_delivery_cut_short(void)
 	run->gpr[UMBRA_RSP] = 0x200001000;
 	run->exceptions = 1 << 14;
 	run->inject = event(UMBRA_EVENT_INTR, 0x42, 0);
-	vcpu_expect(&g.vcpu, UMBRA_EXIT_EXCEPTION, "stack not present");
-	check(run->exit.exc.vector == 14 && run->exit.event.flags & UMBRA_EVENT_VALID && run->exit.event.vector == 0x42,
+	vcpu_expect(&g.vcpu, VMEXIT_EXCEPTION, "stack not present");
+	check(g.vcpu.exit.exc.vector == 14 && run->exit.event.flags & UMBRA_EVENT_VALID && run->exit.event.vector == 0x42,
 	      "stack not present: %s, event %u", vcpu_describe(&g.vcpu), run->exit.event.vector);
 
 	/* The stack is in a region but not filled in yet: the shim fills it and delivers by itself. */
@@ -308,7 +308,7 @@ void exits_triple_fault(void)
 
 	guest_new(&g, MODE_LONG64, SNIPPET(ud));
 	g.vcpu.run->idtr.limit = 0;
-	vcpu_expect(&g.vcpu, UMBRA_EXIT_SHUTDOWN, "no IDT");
+	vcpu_expect(&g.vcpu, VMEXIT_SHUTDOWN, "no IDT");
 	/* And back to life: the user side resets it. */
 	vcpu_load(&g.vcpu, MODE_LONG64, SNIPPET(out_loop));
 	vcpu_expect_io(&g.vcpu, 0x80, "after the reset");
@@ -327,7 +327,7 @@ void exits_deadline(void)
 
 		before = tsc_read();
 		run->deadline_tsc = before + wait;
-		vcpu_expect(&g.vcpu, UMBRA_EXIT_DEADLINE, "deadline");
+		vcpu_expect(&g.vcpu, VMEXIT_DEADLINE, "deadline");
 		after = tsc_read();
 		check(after >= run->deadline_tsc, "%llu ticks early", (unsigned long long)(run->deadline_tsc - after));
 		late = after - run->deadline_tsc;
@@ -336,11 +336,11 @@ void exits_deadline(void)
 	note("latest deadline: %llu us", (unsigned long long)(most * 1000 / khz));
 	check(most < khz * 200, "a deadline was missed by %llu ms", (unsigned long long)(most / khz));
 	run->deadline_tsc = 1; /* long ago */
-	vcpu_expect(&g.vcpu, UMBRA_EXIT_DEADLINE, "deadline in the past");
+	vcpu_expect(&g.vcpu, VMEXIT_DEADLINE, "deadline in the past");
 	run->deadline_tsc = ~0ULL; /* never: a kick ends it, and exits come before it */
 	vcpu_kick(&g.vcpu);
 	need(!vcpu_run(&g.vcpu), "RUN");
-	check(run->exit.reason == UMBRA_EXIT_INTERRUPTED, "deadline never, kicked: %s", vcpu_describe(&g.vcpu));
+	check(g.vcpu.exit.reason == VMEXIT_INTERRUPTED, "deadline never, kicked: %s", vcpu_describe(&g.vcpu));
 	vcpu_load(&g.vcpu, MODE_LONG64, SNIPPET(out_loop));
 	run->deadline_tsc = tsc_read() + khz * 1000;
 	vcpu_expect_io(&g.vcpu, 0x80, "an exit before the deadline");
@@ -380,7 +380,7 @@ void exits_pause(void)
 	vcpu_load(&g.vcpu, MODE_LONG64, SNIPPET(pauses));
 	run->gpr[UMBRA_RCX] = 1000000;
 	run->intercepts = UMBRA_ICPT_PAUSE;
-	vcpu_expect(&g.vcpu, UMBRA_EXIT_PAUSE, "PAUSE loop");
+	vcpu_expect(&g.vcpu, VMEXIT_PAUSE, "PAUSE loop");
 	check(run->rip == GPA_CODE, "PAUSE: RIP %llx", (unsigned long long)run->rip);
 	vcpu_skip(&g.vcpu);
 	run->intercepts = 0;

@@ -65,7 +65,7 @@ static void fpu_guest(struct guest *g, uint64_t rounds, uint64_t seed)
 		for (at = g->vm.mem + GPA_CODE; at < g->vm.mem + GPA_CODE + (code.end - code.start) - 3; at++)
 			if (at[0] == 0x0f && at[1] == 0x01 && at[2] == 0xc1)
 				at[2] = 0xd9;
-	run->intercepts = UMBRA_ICPT_HLT | UMBRA_ICPT_CR3 | UMBRA_ICPT_INVLPG | UMBRA_ICPT_RDTSC;
+	run->intercepts = UMBRA_ICPT_HLT;
 	run->exceptions = 1 << 6 | 1 << 3;
 	run->xcr0 = has_avx() ? 7 : run->xcr0;
 	if (info()->guest_xcr0)
@@ -146,11 +146,11 @@ static void result_check(struct guest *g, const struct fpu_loop *loop, uint64_t 
 
 static void fpu_alone(void)
 {
-	static const uint64_t want = 1 << UMBRA_EXIT_IO | 1 << UMBRA_EXIT_MEM | 1 << UMBRA_EXIT_CPUID | 1 << UMBRA_EXIT_RDMSR |
-				     1 << UMBRA_EXIT_WRMSR | 1 << UMBRA_EXIT_HLT | 1 << UMBRA_EXIT_CR | 1 << UMBRA_EXIT_DR |
-				     1 << UMBRA_EXIT_XSETBV | 1 << UMBRA_EXIT_EXCEPTION | 1 << UMBRA_EXIT_WBINVD |
-				     1 << UMBRA_EXIT_INVLPG | 1 << UMBRA_EXIT_RDPMC | 1 << UMBRA_EXIT_RDTSC |
-				     1 << UMBRA_EXIT_UNDEFINED;
+	static const uint64_t want = 1 << VMEXIT_IO | 1 << VMEXIT_MEM | 1 << VMEXIT_CPUID | 1 << VMEXIT_RDMSR |
+				     1 << VMEXIT_WRMSR | 1 << VMEXIT_HLT | 1 << VMEXIT_CR | 1 << VMEXIT_DR |
+				     1 << VMEXIT_XSETBV | 1 << VMEXIT_EXCEPTION | 1 << VMEXIT_WBINVD |
+				     1 << VMEXIT_RDPMC |
+				     1 << VMEXIT_UNDEFINED;
 	struct fpu_loop loop = { 0 };
 	struct guest g;
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-/* Compiled without vector registers, calls nothing: what a shadow's vCPU thread is like. */
+/* Compiled without vector registers, calls only the decoder: what a shadow's vCPU thread is like. */
 #include "fpu_loop.h"
 
 #include <sys/mman.h>
@@ -33,6 +33,7 @@ void fpu_loop_signal(int signal)
 void fpu_loop_run(struct fpu_loop *loop)
 {
 	struct umbra_run *run = loop->vcpu->run;
+	struct vmexit exit;
 	uint64_t length, clobber = loop->clobber_every, drop = loop->drop_every;
 	long r;
 
@@ -44,14 +45,15 @@ void fpu_loop_run(struct fpu_loop *loop)
 			return;
 		}
 		loop->exits++;
-		loop->seen |= 1ULL << (run->exit.reason & 63);
-		if (run->exit.reason == UMBRA_EXIT_INTERRUPTED)
+		loop->vcpu->read(run, &exit);
+		loop->seen |= 1ULL << (exit.reason & 63);
+		if (exit.reason == VMEXIT_INTERRUPTED)
 			continue;
-		if (run->exit.reason == UMBRA_EXIT_IO && run->exit.io.port == PORT_DONE)
+		if (exit.reason == VMEXIT_IO && exit.io.port == PORT_DONE)
 			return;
 		length = length_at(&loop->code, run->rip);
 		if (!length) {
-			loop->error = 1000 + (int)run->exit.reason;
+			loop->error = 1000 + (int)exit.reason;
 			return;
 		}
 		run->rip += length;

@@ -182,10 +182,10 @@ static void breakpoint_guest(void)
 		run->dr7 = 0x400 | 0xff | 3u << 16 | 3u << 18;
 		vcpu_exit(&g.vcpu);
 		if (round & 1)
-			need(run->exit.reason == UMBRA_EXIT_EXCEPTION && run->exit.exc.vector == 1 && (run->exit.exc.payload & 15) == 1,
+			need(g.vcpu.exit.reason == VMEXIT_EXCEPTION && g.vcpu.exit.exc.vector == 1 && (g.vcpu.exit.exc.payload & 15) == 1,
 			     "the guest's own breakpoint: %s", vcpu_describe(&g.vcpu));
 		else
-			need(run->exit.reason == UMBRA_EXIT_IO, "no breakpoint of the guest: %s", vcpu_describe(&g.vcpu));
+			need(g.vcpu.exit.reason == VMEXIT_IO, "no breakpoint of the guest: %s", vcpu_describe(&g.vcpu));
 	}
 }
 
@@ -252,7 +252,7 @@ static void host_watchpoint_own(void)
 			g.vcpu.run->gpr[UMBRA_RDI] = (uintptr_t)&watched & 0x1fffff; /* below */
 			g.vcpu.run->gpr[UMBRA_RDI] = GPA_DATA;
 			vcpu_exit(&g.vcpu);
-			if (g.vcpu.run->exit.reason != UMBRA_EXIT_IO)
+			if (g.vcpu.exit.reason != VMEXIT_IO)
 				_exit(2);
 			watched = (uint64_t)i;
 		}

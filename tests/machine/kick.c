@@ -30,10 +30,10 @@ static void *runner_thread(void *arg)
 
 		need(!error, "RUN: %s", strerror(-error));
 		r->runs++;
-		if (v->run->exit.reason == UMBRA_EXIT_INTERRUPTED) {
+		if (v->exit.reason == VMEXIT_INTERRUPTED) {
 			r->interrupted++;
 		} else {
-			need(v->run->exit.reason == UMBRA_EXIT_IO, "%s", vcpu_describe(v));
+			need(v->exit.reason == VMEXIT_IO, "%s", vcpu_describe(v));
 			r->exits++;
 			vcpu_skip(v);
 		}
@@ -145,10 +145,10 @@ static void kick_before(void)
 		for (uint64_t k = 0; k <= i % 3; k++)
 			vcpu_kick(&g.vcpu);
 		need(!vcpu_run(&g.vcpu), "RUN");
-		need(g.vcpu.run->exit.reason == UMBRA_EXIT_INTERRUPTED, "round %llu: lost: %s", (unsigned long long)i,
+		need(g.vcpu.exit.reason == VMEXIT_INTERRUPTED, "round %llu: lost: %s", (unsigned long long)i,
 		     vcpu_describe(&g.vcpu));
 		need(!vcpu_run(&g.vcpu), "RUN");
-		need(g.vcpu.run->exit.reason == UMBRA_EXIT_IO, "round %llu: invented: %s", (unsigned long long)i,
+		need(g.vcpu.exit.reason == VMEXIT_IO, "round %llu: invented: %s", (unsigned long long)i,
 		     vcpu_describe(&g.vcpu));
 		vcpu_skip(&g.vcpu);
 	}
@@ -158,11 +158,11 @@ static void kick_before(void)
 	vcpu_kick(&g.vcpu);
 	g.vcpu.run->flags = UMBRA_RUN_NO_ENTRY;
 	need(!vcpu_run(&g.vcpu), "RUN");
-	check(g.vcpu.run->exit.reason == UMBRA_EXIT_NONE || g.vcpu.run->exit.reason == UMBRA_EXIT_INTERRUPTED, "no entry: %s",
+	check(g.vcpu.exit.reason == VMEXIT_NONE || g.vcpu.exit.reason == VMEXIT_INTERRUPTED, "no entry: %s",
 	      vcpu_describe(&g.vcpu));
-	if (g.vcpu.run->exit.reason == UMBRA_EXIT_NONE) {
+	if (g.vcpu.exit.reason == VMEXIT_NONE) {
 		need(!vcpu_run(&g.vcpu), "RUN");
-		check(g.vcpu.run->exit.reason == UMBRA_EXIT_INTERRUPTED, "after no entry: %s", vcpu_describe(&g.vcpu));
+		check(g.vcpu.exit.reason == VMEXIT_INTERRUPTED, "after no entry: %s", vcpu_describe(&g.vcpu));
 	}
 }
 
@@ -259,7 +259,7 @@ static void kick_none(void)
 	}
 	check(!r.interrupted, "%llu times INTERRUPTED without a kick in %llu yields", (unsigned long long)r.interrupted,
 	      (unsigned long long)rounds);
-	check(r.guest.vcpu.run->exit.reason == UMBRA_EXIT_NONE, "an exit: %s", vcpu_describe(&r.guest.vcpu));
+	check(r.guest.vcpu.exit.reason == VMEXIT_NONE, "an exit: %s", vcpu_describe(&r.guest.vcpu));
 	runner_end(&r);
 }
 

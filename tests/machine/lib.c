@@ -418,6 +418,8 @@ void vcpu_create(struct vcpu *vcpu, struct vm *vm)
 	need(vcpu->fd >= 0, "UMBRA_VM_CREATE_VCPU: %s", strerror(-vcpu->fd));
 	vcpu->run = mmap(NULL, info()->run_size, PROT_READ | PROT_WRITE, MAP_SHARED, vcpu->fd, 0);
 	need(vcpu->run != MAP_FAILED, "mmap of the run area: %s", strerror(errno));
+	need(info()->hw == UMBRA_HW_VMX, "no decoder for hw %u", info()->hw);
+	vcpu->read = exit_read_vmx;
 }
 
 void vcpu_destroy(struct vcpu *vcpu)
@@ -511,9 +513,21 @@ void guest_new(struct guest *guest, enum guest_mode mode, struct snippet code)
 
 /* ---- running ---- */
 
+/* Other threads of some tests write to the run area: what is decoded is a copy. */
+void vcpu_decode(struct vcpu *vcpu)
+{
+	struct umbra_run copy;
+
+	copy.exit = *(volatile struct umbra_exit *)&vcpu->run->exit;
+	vcpu->read(&copy, &vcpu->exit);
+}
+
 int vcpu_run(struct vcpu *vcpu)
 {
-	return lseek(vcpu->fd, 0, SEEK_SET) < 0 ? -errno : 0;
+	if (lseek(vcpu->fd, 0, SEEK_SET) < 0)
+		return -errno;
+	vcpu_decode(vcpu);
+	return 0;
 }
 
 int vcpu_kick(struct vcpu *vcpu)
@@ -528,8 +542,8 @@ uint32_t vcpu_exit(struct vcpu *vcpu)
 	for (;;) {
 		error = vcpu_run(vcpu);
 		need(!error, "RUN: %s", strerror(-error));
-		if (vcpu->run->exit.reason != UMBRA_EXIT_INTERRUPTED)
-			return vcpu->run->exit.reason;
+		if (vcpu->exit.reason != VMEXIT_INTERRUPTED)
+			return vcpu->exit.reason;
 		if (vcpu->run->exit.event.flags & UMBRA_EVENT_VALID) /* not delivered yet */
 			vcpu->run->inject = vcpu->run->exit.event;
 	}
@@ -567,10 +581,10 @@ unsigned int insn_length(struct vcpu *vcpu)
 void vcpu_skip(struct vcpu *vcpu)
 {
 	struct umbra_run *run = vcpu->run;
-	unsigned int length = run->exit.insn_len;
+	unsigned int length = vcpu->exit.insn_len;
 
 	if (!length) {
-		check(!(info()->features & UMBRA_FEAT_INSN_LEN), "no insn_len: %s", vcpu_describe(vcpu));
+		check(info()->hw != UMBRA_HW_VMX, "no insn_len: %s", vcpu_describe(vcpu));
 		length = insn_length(vcpu);
 	}
 	run->rip += length;
@@ -590,8 +604,8 @@ void vcpu_expect(struct vcpu *vcpu, uint32_t reason, const char *what)
 
 void vcpu_expect_io(struct vcpu *vcpu, uint16_t port, const char *what)
 {
-	vcpu_expect(vcpu, UMBRA_EXIT_IO, what);
-	need(vcpu->run->exit.io.port == port, "%s: want port %x, got %s", what, port, vcpu_describe(vcpu));
+	vcpu_expect(vcpu, VMEXIT_IO, what);
+	need(vcpu->exit.io.port == port, "%s: want port %x, got %s", what, port, vcpu_describe(vcpu));
 }
 
 void vcpu_expect_vector(struct vcpu *vcpu, unsigned int vector, struct frame *frame, const char *what)
@@ -622,42 +636,42 @@ void vcpu_iret(struct vcpu *vcpu)
 
 const char *exit_name(uint32_t reason)
 {
-	static const char *const names[UMBRA_EXIT_REASONS] = {
+	static const char *const names[VMEXIT_REASONS] = {
 		"NONE", "INTERRUPTED", "DEADLINE", "IO", "MEM", "CPUID", "RDMSR", "WRMSR", "HLT", "CR", "DR", "XSETBV",
 		"EXCEPTION", "INTR_WINDOW", "NMI_WINDOW", "SHUTDOWN", "PAUSE", "INVD", "WBINVD", "INVLPG", "RDPMC",
 		"RDTSC", "MONITOR", "MWAIT", "UNDEFINED", "TASK_SWITCH", "TPR", "BAD_STATE", "UNKNOWN",
 	};
 
-	return reason < UMBRA_EXIT_REASONS ? names[reason] : "?";
+	return reason < VMEXIT_REASONS ? names[reason] : "?";
 }
 
 const char *vcpu_describe(struct vcpu *vcpu)
 {
 	static __thread char text[200];
-	const struct umbra_exit *e = &vcpu->run->exit;
+	const struct vmexit *e = &vcpu->exit;
 	unsigned long long rip = vcpu->run->rip;
 	int n = snprintf(text, sizeof(text), "%s at %llx len %u", exit_name(e->reason), rip, e->insn_len);
 	char *more = text + n;
 	size_t room = sizeof(text) - (size_t)n;
 
 	switch (e->reason) {
-	case UMBRA_EXIT_IO:
+	case VMEXIT_IO:
 		snprintf(more, room, " port %x size %u flags %x", e->io.port, e->io.size, e->io.flags);
 		break;
-	case UMBRA_EXIT_MEM:
+	case VMEXIT_MEM:
 		snprintf(more, room, " gpa %llx gva %llx access %x error %d", (unsigned long long)e->mem.gpa,
 			 (unsigned long long)e->mem.gva, e->mem.access, e->mem.error);
 		break;
-	case UMBRA_EXIT_EXCEPTION:
+	case VMEXIT_EXCEPTION:
 		snprintf(more, room, " vector %u code %x payload %llx", e->exc.vector, e->exc.error_code,
 			 (unsigned long long)e->exc.payload);
 		break;
-	case UMBRA_EXIT_BAD_STATE:
-	case UMBRA_EXIT_UNKNOWN:
+	case VMEXIT_BAD_STATE:
+	case VMEXIT_UNKNOWN:
 		snprintf(more, room, " rule %u hw %u info %llx", e->bad.rule, e->bad.hw_reason,
 			 (unsigned long long)e->bad.hw_info);
 		break;
-	case UMBRA_EXIT_CR:
+	case VMEXIT_CR:
 		snprintf(more, room, " cr%u op %u gpr %u", e->cr.cr, e->cr.op, e->cr.gpr);
 		break;
 	}

@@ -55,7 +55,7 @@ static void *counter_run(void *arg)
 		int error = vcpu_run(&t->guest.vcpu);
 
 		need(!error, "RUN: %s", strerror(-error));
-		need(t->guest.vcpu.run->exit.reason == UMBRA_EXIT_INTERRUPTED, "%s", vcpu_describe(&t->guest.vcpu));
+		need(t->guest.vcpu.exit.reason == VMEXIT_INTERRUPTED, "%s", vcpu_describe(&t->guest.vcpu));
 		t->returns++;
 	}
 	return NULL;

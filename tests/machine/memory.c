@@ -30,9 +30,9 @@ static void store_faults(struct guest *g, uint64_t gpa, const char *what)
 	vcpu_load(&g->vcpu, MODE_LONG64, SNIPPET(store));
 	g->vcpu.run->gpr[UMBRA_RDI] = gpa;
 	g->vcpu.run->gpr[UMBRA_RBX] = 0xbad;
-	vcpu_expect(&g->vcpu, UMBRA_EXIT_MEM, what);
-	check(g->vcpu.run->exit.mem.access & UMBRA_MEM_WRITE && g->vcpu.run->exit.mem.access & UMBRA_MEM_FAULT &&
-		      g->vcpu.run->exit.mem.gpa == gpa,
+	vcpu_expect(&g->vcpu, VMEXIT_MEM, what);
+	check(g->vcpu.exit.mem.access & UMBRA_MEM_WRITE && g->vcpu.exit.mem.access & UMBRA_MEM_FAULT &&
+		      g->vcpu.exit.mem.gpa == gpa,
 	      "%s: %s", what, vcpu_describe(&g->vcpu));
 }
 
@@ -40,8 +40,8 @@ static void load_faults(struct guest *g, uint64_t gpa, const char *what)
 {
 	vcpu_load(&g->vcpu, MODE_LONG64, SNIPPET(load));
 	g->vcpu.run->gpr[UMBRA_RDI] = gpa;
-	vcpu_expect(&g->vcpu, UMBRA_EXIT_MEM, what);
-	check(g->vcpu.run->exit.mem.access & UMBRA_MEM_FAULT && g->vcpu.run->exit.mem.gpa == gpa, "%s: %s", what,
+	vcpu_expect(&g->vcpu, VMEXIT_MEM, what);
+	check(g->vcpu.exit.mem.access & UMBRA_MEM_FAULT && g->vcpu.exit.mem.gpa == gpa, "%s: %s", what,
 	      vcpu_describe(&g->vcpu));
 }
 
@@ -72,8 +72,8 @@ static void memory_lazy(void)
 	check(counter_read("pages") <= before, "pages after the region went: %ld, before %ld", counter_read("pages"), before);
 	vcpu_load(&g.vcpu, MODE_LONG64, SNIPPET(load));
 	g.vcpu.run->gpr[UMBRA_RDI] = GPA_HOLE + 5 * PAGE;
-	vcpu_expect(&g.vcpu, UMBRA_EXIT_MEM, "removed region");
-	check(!(g.vcpu.run->exit.mem.access & UMBRA_MEM_FAULT), "%s", vcpu_describe(&g.vcpu));
+	vcpu_expect(&g.vcpu, VMEXIT_MEM, "removed region");
+	check(!(g.vcpu.exit.mem.access & UMBRA_MEM_FAULT), "%s", vcpu_describe(&g.vcpu));
 }
 
 static void memory_dontneed(void)
@@ -370,7 +370,7 @@ static void memory_alias(void)
 	vcpu_load(&g.vcpu, MODE_LONG64, SNIPPET(load));
 	g.vcpu.run->gpr[UMBRA_RDI] = GPA_HOLE + 0x200000;
 	vcpu_exit(&g.vcpu);
-	check(g.vcpu.run->exit.reason == UMBRA_EXIT_MEM || g.vcpu.run->exit.reason == UMBRA_EXIT_IO, "run area as memory: %s",
+	check(g.vcpu.exit.reason == VMEXIT_MEM || g.vcpu.exit.reason == VMEXIT_IO, "run area as memory: %s",
 	      vcpu_describe(&g.vcpu));
 	same(guest_read(&g, GPA_HOLE + 3 * PAGE), 0x22, "afterwards");
 }

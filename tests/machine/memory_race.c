@@ -45,13 +45,13 @@ static void *racer_run(void *arg)
 	while (!r->race->stop) {
 		uint32_t reason = vcpu_exit(&r->vcpu);
 
-		if (reason == UMBRA_EXIT_MEM) { /* not there at this moment */
-			need(run->exit.mem.gpa >> 12 >= GPA_HOLE >> 12, "%s", vcpu_describe(&r->vcpu));
+		if (reason == VMEXIT_MEM) { /* not there at this moment */
+			need(r->vcpu.exit.mem.gpa >> 12 >= GPA_HOLE >> 12, "%s", vcpu_describe(&r->vcpu));
 			r->faults++;
 			sched_yield();
 			continue;
 		}
-		need(reason == UMBRA_EXIT_IO, "%s", vcpu_describe(&r->vcpu));
+		need(reason == VMEXIT_IO, "%s", vcpu_describe(&r->vcpu));
 		r->batches++;
 		run->rip = GPA_CODE;
 		run->gpr[UMBRA_RCX] = 300;

@@ -166,15 +166,15 @@ static uint64_t mask_of(unsigned int size)
 static void umbra_cr(struct vcpu *v)
 {
 	struct umbra_run *run = v->run;
-	uint64_t value = run->gpr[run->exit.cr.gpr & 15];
+	uint64_t value = run->gpr[v->exit.cr.gpr & 15];
 
-	if (run->exit.cr.op == UMBRA_CR_CLTS)
+	if (v->exit.cr.op == VMEXIT_CR_CLTS)
 		run->cr0 &= ~8ULL;
-	else if (run->exit.cr.op == UMBRA_CR_LMSW)
-		run->cr0 = (run->cr0 & ~0xeULL) | (run->exit.cr.lmsw & 0xf);
-	else if (run->exit.cr.op == UMBRA_CR_MOV_TO && run->exit.cr.cr == 0)
+	else if (v->exit.cr.op == VMEXIT_CR_LMSW)
+		run->cr0 = (run->cr0 & ~0xeULL) | (v->exit.cr.lmsw & 0xf);
+	else if (v->exit.cr.op == VMEXIT_CR_MOV_TO && v->exit.cr.cr == 0)
 		run->cr0 = value | 0x10;
-	else if (run->exit.cr.op == UMBRA_CR_MOV_TO && run->exit.cr.cr == 4)
+	else if (v->exit.cr.op == VMEXIT_CR_MOV_TO && v->exit.cr.cr == 4)
 		run->cr4 = value;
 	else
 		need(0, "%s", vcpu_describe(v));
@@ -188,25 +188,25 @@ static int umbra_step(struct vcpu *v)
 	uint64_t mask;
 
 	switch (vcpu_exit(v)) {
-	case UMBRA_EXIT_IO:
-		mask = mask_of(run->exit.io.size);
-		if (run->exit.io.flags & UMBRA_IO_IN)
-			run->gpr[UMBRA_RAX] = run->exit.io.size == 4 ? IN_VALUE : (run->gpr[UMBRA_RAX] & ~mask) | IN_VALUE;
+	case VMEXIT_IO:
+		mask = mask_of(v->exit.io.size);
+		if (v->exit.io.flags & VMEXIT_IO_IN)
+			run->gpr[UMBRA_RAX] = v->exit.io.size == 4 ? IN_VALUE : (run->gpr[UMBRA_RAX] & ~mask) | IN_VALUE;
 		vcpu_skip(v);
-		return io_trace(v->vm->mem, run->exit.io.flags & UMBRA_IO_IN, run->exit.io.port, run->exit.io.size,
+		return io_trace(v->vm->mem, v->exit.io.flags & VMEXIT_IO_IN, v->exit.io.port, v->exit.io.size,
 				run->gpr[UMBRA_RAX] & mask, run->gpr[UMBRA_RSP]);
-	case UMBRA_EXIT_CR:
+	case VMEXIT_CR:
 		umbra_cr(v);
 		return 0;
-	case UMBRA_EXIT_HLT:
+	case VMEXIT_HLT:
 		trace_add(" hlt\n");
 		vcpu_skip(v);
 		return 0;
-	case UMBRA_EXIT_MEM:
-		trace_add(" mmio %s %llx\n", run->exit.mem.access & UMBRA_MEM_WRITE ? "write" : "read",
-			  (unsigned long long)run->exit.mem.gpa);
+	case VMEXIT_MEM:
+		trace_add(" mmio %s %llx\n", v->exit.mem.access & UMBRA_MEM_WRITE ? "write" : "read",
+			  (unsigned long long)v->exit.mem.gpa);
 		return 2;
-	case UMBRA_EXIT_SHUTDOWN:
+	case VMEXIT_SHUTDOWN:
 		trace_add(" shutdown\n");
 		return 2;
 	default:

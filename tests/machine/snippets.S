@@ -101,14 +101,14 @@ snippet io_sweep		/* every port, dx counts; ends at the done port's own turn in 
 	out	%al, $0xdd
 endsnip io_sweep
 
-snippet privileged		/* HLT, CR3, INVLPG, RDTSC intercepted; CR4.OSXSAVE set */
+snippet privileged		/* HLT intercepted; without a mark: does not exit; CR4.OSXSAVE set */
 	X cpuid
 	mov	$0x1b, %ecx
 	X rdmsr
 	X wrmsr
 	X hlt
 	mov	%cr3, %r8
-	X mov	%r8, %cr3
+	mov	%r8, %cr3
 	X mov	%rcx, %dr0
 	X mov	%dr3, %r9
 	X mov	%dr6, %rbx
@@ -124,15 +124,41 @@ snippet privileged		/* HLT, CR3, INVLPG, RDTSC intercepted; CR4.OSXSAVE set */
 	X monitor
 	X mwait
 	mov	$0x123456, %eax
-	X invlpg (%rax)
-	X rdtsc
+	invlpg (%rax)
+	rdtsc
 	X ud2
 	X int3
 endsnip privileged
 
 snippet rdtscp
-	X rdtscp
+	rdtscp
+	out	%al, $0xdd
 endsnip rdtscp
+
+snippet raw			/* one at a time; rdx, rsi, rdi for string I/O, rcx an MSR, r8 to r10 addresses */
+	X out	%al, $0x80
+	X outsb
+	X insb
+	X in	$0x60, %eax
+	X cpuid
+	X rdmsr
+	X mov	%rcx, %dr7
+	X ud2
+	X mov	%rbx, (%r8)
+	X mov	(%r9), %rbx
+	X mov	%rbx, (%r10)
+	X hlt
+endsnip raw
+
+snippet string_out		/* rsi: in memory */
+	cld
+	X out	%al, $0x80
+	mov	$0x1f0, %edx
+	mov	%rsi, %rdi
+	X outsb
+	X insb
+	X cpuid
+endsnip string_out
 
 snippet vmcall
 	X vmcall
@@ -435,16 +461,16 @@ snippet \name
 	X mov	%rax, %dr7
 	call	9f
 	mov	%cr3, %rax
-	X mov	%rax, %cr3
+	mov	%rax, %cr3
 	call	9f
 	xor	%ecx, %ecx
 	X xsetbv
 	call	9f
 	X wbinvd
 	call	9f
-	X rdtsc
+	rdtsc
 	call	9f
-	X invlpg (%rsi)
+	invlpg (%rsi)
 	call	9f
 	X ud2
 	call	9f

@@ -1,0 +1,257 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/* The exit part of the run area itself: each of its fields, and that it is output only. VMX's encodings. */
+#include "exits.h"
+
+#define EXIT_FIELDS 0xa5 /* what the exit part is filled with before */
+
+static void raw_fill(struct umbra_run *run, int byte)
+{
+	memset(&run->exit, byte, sizeof(run->exit));
+}
+
+struct raw_case {
+	const char *what;
+	int insn; /* of the snippet's marked ones */
+	uint32_t reason, hw_reason, insn_len;
+	uint64_t hw_info;
+	uint32_t detail_mask, hw_detail, hw_error_code;
+	uint64_t address; /* gpa and gva */
+	uint32_t access;
+	int32_t error;
+};
+
+static void raw_check(struct guest *g, const struct raw_case *c)
+{
+	const struct umbra_exit *e = &g->vcpu.run->exit;
+
+	check(e->reason == c->reason, "%s: reason %u, want %u", c->what, e->reason, c->reason);
+	check(e->valid == g->vcpu.run->want, "%s: valid %llx", c->what, (unsigned long long)e->valid);
+	check(!(e->event.flags & UMBRA_EVENT_VALID), "%s: an event", c->what);
+	if (c->reason == UMBRA_EXIT_MEM) {
+		check(e->gpa == c->address && e->gva == c->address, "%s: gpa %llx gva %llx", c->what, (unsigned long long)e->gpa,
+		      (unsigned long long)e->gva);
+		check(e->access == c->access && e->error == c->error, "%s: access %x error %d", c->what, e->access, e->error);
+	}
+	if (c->reason != UMBRA_EXIT_HARDWARE)
+		return;
+	check(e->hw_reason == c->hw_reason, "%s: hw_reason %u, want %u", c->what, e->hw_reason, c->hw_reason);
+	if (c->insn_len)
+		check(e->insn_len == c->insn_len, "%s: insn_len %u, want %u", c->what, e->insn_len, c->insn_len);
+	check(e->hw_info == c->hw_info, "%s: hw_info %llx, want %llx", c->what, (unsigned long long)e->hw_info,
+	      (unsigned long long)c->hw_info);
+	check((e->hw_detail & c->detail_mask) == c->hw_detail, "%s: hw_detail %x, want %x", c->what, e->hw_detail, c->hw_detail);
+	if (c->hw_detail & 1 << 11)
+		check(e->hw_error_code == c->hw_error_code, "%s: hw_error_code %x, want %x", c->what, e->hw_error_code,
+		      c->hw_error_code);
+}
+
+#define UNMAPPED 0x200000008ULL /* not in the guest's own tables */
+
+void exits_raw(void)
+{
+	static const struct raw_case cases[] = {
+		{ "out", 0, UMBRA_EXIT_HARDWARE, 30, 2, 0x80 << 16 | 1 << 6 },
+		{ "outsb", 1, UMBRA_EXIT_HARDWARE, 30, 1, 0x1f0 << 16 | 1 << 4, 7 << 7 | 7 << 15, 2 << 7 | 3 << 15 },
+		{ "insb", 2, UMBRA_EXIT_HARDWARE, 30, 1, 0x1f0 << 16 | 1 << 4 | 1 << 3, 7 << 7, 2 << 7 },
+		{ "in eax", 3, UMBRA_EXIT_HARDWARE, 30, 2, 0x60 << 16 | 1 << 6 | 1 << 3 | 3 },
+		{ "cpuid", 4, UMBRA_EXIT_HARDWARE, 10, 2 },
+		{ "rdmsr", 5, UMBRA_EXIT_HARDWARE, 31, 2 },
+		{ "mov rcx,dr7", 6, UMBRA_EXIT_HARDWARE, 29, 3, 7 | 1 << 8 },
+		{ "ud2", 7, UMBRA_EXIT_HARDWARE, 0, 0, 0, ~0u, 0x80000306 },
+		{ "page fault", 8, UMBRA_EXIT_HARDWARE, 0, 0, UNMAPPED, ~0u & ~(1u << 12), 0x80000b0e, 2 },
+		{ "hole", 9, UMBRA_EXIT_MEM, .address = GPA_HOLE, .access = UMBRA_MEM_READ | UMBRA_MEM_GVA },
+		{ "owner has no page", 10, UMBRA_EXIT_MEM, .address = GPA_HOLE + 0x3000,
+		  .access = UMBRA_MEM_WRITE | UMBRA_MEM_GVA | UMBRA_MEM_FAULT, .error = -EFAULT },
+		{ "hlt", 11, UMBRA_EXIT_HARDWARE, 12, 1 },
+	};
+	struct snippet code = SNIPPET(raw);
+	struct guest g;
+	struct umbra_run *run;
+
+	if (info()->hw != UMBRA_HW_VMX)
+		skip_test("VMX's encodings");
+	guest_new(&g, MODE_LONG64, code);
+	need(!vm_region(&g.vm, 1, 0, GPA_HOLE + 0x3000, (void *)UMBRA_PAGE_SIZE, UMBRA_PAGE_SIZE), "region"); /* nothing there */
+	run = g.vcpu.run;
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		uint64_t start = GPA_CODE + code.at[cases[i].insn].where - (uintptr_t)code.start;
+
+		for (int fill = 0; fill < 2; fill++) {
+			vcpu_load(&g.vcpu, MODE_LONG64, code);
+			run->rip = start;
+			run->intercepts = UMBRA_ICPT_HLT;
+			run->exceptions = 1 << 6 | 1 << 14;
+			run->want = i & 1 ? UMBRA_STATE_RIP : UMBRA_STATE_RIP | UMBRA_STATE_SEG_SYS;
+			run->gpr[UMBRA_RDX] = 0x1f0;
+			run->gpr[UMBRA_RCX] = 0x1b;
+			run->gpr[UMBRA_RSI] = run->gpr[UMBRA_RDI] = GPA_DATA;
+			run->gpr[8] = UNMAPPED;
+			run->gpr[9] = GPA_HOLE;
+			run->gpr[10] = GPA_HOLE + 0x3000;
+			raw_fill(run, fill ? 0xff : EXIT_FIELDS);
+			vcpu_exit(&g.vcpu);
+			raw_check(&g, &cases[i]);
+			check(run->rip == start, "%s: RIP %llx", cases[i].what, (unsigned long long)run->rip);
+		}
+	}
+}
+
+/* reason, rule, hw_reason, hw_info and valid of what is not entered, and of a RUN that meets no exit. */
+void exits_raw_refused(void)
+{
+	static const struct {
+		const char *what;
+		uint32_t rule;
+		uint32_t hw_reason; /* 0: not said */
+		uint64_t cr4, rflags;
+		struct umbra_event inject;
+	} cases[] = {
+		{ "CR4.VMXE", UMBRA_BAD_CR4, 0, 1 << 13 },
+		{ "RFLAGS bit 63", UMBRA_BAD_HARDWARE, 33, 0, 1ULL << 63 },
+		{ "event type 1", UMBRA_BAD_ENTRY, 7, 0, 0, { 0x40, 1, UMBRA_EVENT_VALID, 0, 0 } },
+	};
+	struct guest g;
+	struct umbra_run *run;
+
+	guest_new(&g, MODE_LONG64, SNIPPET(out_loop));
+	run = g.vcpu.run;
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		vcpu_load(&g.vcpu, MODE_LONG64, SNIPPET(out_loop));
+		run->want = UMBRA_STATE_RIP;
+		run->cr4 |= cases[i].cr4;
+		run->rflags |= cases[i].rflags;
+		run->inject = cases[i].inject;
+		raw_fill(run, EXIT_FIELDS);
+		vcpu_exit(&g.vcpu);
+		check(run->exit.reason == UMBRA_EXIT_BAD_STATE && run->exit.rule == cases[i].rule, "%s: reason %u rule %u",
+		      cases[i].what, run->exit.reason, run->exit.rule);
+		check(run->exit.valid == (cases[i].hw_reason ? run->want : 0), "%s: valid %llx", cases[i].what,
+		      (unsigned long long)run->exit.valid);
+		if (cases[i].hw_reason && info()->hw == UMBRA_HW_VMX)
+			check(run->exit.hw_reason == cases[i].hw_reason && run->exit.hw_info != 0xa5a5a5a5a5a5a5a5, "%s: hw_reason %u",
+			      cases[i].what, run->exit.hw_reason);
+		check(!(run->exit.event.flags & UMBRA_EVENT_VALID), "%s: an event", cases[i].what);
+	}
+	vcpu_load(&g.vcpu, MODE_LONG64, SNIPPET(out_loop));
+	raw_fill(run, EXIT_FIELDS);
+	run->flags = UMBRA_RUN_NO_ENTRY;
+	vcpu_exit(&g.vcpu);
+	check(run->exit.reason == UMBRA_EXIT_NONE && run->exit.valid == UMBRA_STATE_RIP, "no entry: reason %u", run->exit.reason);
+	run->want = 0;
+	raw_fill(run, EXIT_FIELDS);
+	vcpu_kick(&g.vcpu);
+	need(!vcpu_run(&g.vcpu), "RUN");
+	check(run->exit.reason == UMBRA_EXIT_INTERRUPTED && !run->exit.valid && !run->exit.event.flags, "kicked: reason %u",
+	      run->exit.reason);
+	raw_fill(run, EXIT_FIELDS);
+	guest_code(&g.vm, GPA_CODE, SNIPPET(spin));
+	run->deadline_tsc = tsc_read() + 1000;
+	vcpu_exit(&g.vcpu);
+	check(run->exit.reason == UMBRA_EXIT_DEADLINE && !run->exit.valid && !run->exit.event.flags, "deadline: reason %u",
+	      run->exit.reason);
+}
+
+/* Whatever the user side writes there changes nothing: the guest, what is stored, what comes back. */
+void exits_output_only(void)
+{
+	uint64_t seed = 99, rounds = scaled(2000), next = 0;
+	struct guest g;
+	struct umbra_run *run;
+
+	guest_new(&g, MODE_LONG64, SNIPPET(out_loop));
+	run = g.vcpu.run;
+	run->want = 0;
+	run->cr3 = GPA_ROOT;
+	for (uint64_t i = 0; i < rounds; i++) {
+		unsigned char *bytes = (unsigned char *)&run->exit;
+
+		for (size_t n = 0; n < sizeof(run->exit); n++)
+			bytes[n] = (unsigned char)random_next(&seed);
+		if (i & 1) { /* not only noise: as another exit would have left it */
+			run->exit.event = (struct umbra_event){ 0x41, UMBRA_EVENT_INTR, UMBRA_EVENT_VALID, 0, 0 };
+			run->exit.valid = UMBRA_STATE_ALL;
+			run->exit.reason = i % 6;
+		}
+		need(!vcpu_run(&g.vcpu), "RUN");
+		if (g.vcpu.exit.reason == VMEXIT_INTERRUPTED)
+			continue;
+		need(g.vcpu.exit.reason == VMEXIT_IO && g.vcpu.exit.io.port == 0x80, "round %llu: %s", (unsigned long long)i,
+		     vcpu_describe(&g.vcpu));
+		need(run->gpr[UMBRA_RAX] == next, "round %llu: RAX %llx, want %llx", (unsigned long long)i,
+		     (unsigned long long)run->gpr[UMBRA_RAX], (unsigned long long)next);
+		need(!run->exit.valid && !run->exit.event.flags, "round %llu: valid %llx event %x", (unsigned long long)i,
+		     (unsigned long long)run->exit.valid, run->exit.event.flags);
+		need(run->gpr[UMBRA_RSP] == GPA_STACK, "round %llu: RSP %llx", (unsigned long long)i,
+		     (unsigned long long)run->gpr[UMBRA_RSP]);
+		vcpu_skip(&g.vcpu);
+		next++;
+	}
+	check(next > rounds / 2, "only %llu exits", (unsigned long long)next);
+}
+
+/*
+ * A reason that no decoder knows: VMX's event type 7 with vector 0 exits before the first instruction, with reason 37,
+ * where the CPU has the monitor trap flag; else the CPU refuses it. (SDM 3C 27.6.2)
+ */
+void exits_other_event(void)
+{
+	struct guest g;
+	struct umbra_run *run;
+
+	guest_new(&g, MODE_LONG64, SNIPPET(out_loop));
+	run = g.vcpu.run;
+	if (info()->hw != UMBRA_HW_VMX)
+		skip_test("VMX's event type");
+	run->inject = (struct umbra_event){ 0, 7, UMBRA_EVENT_VALID, 0, 0 };
+	if (vcpu_exit(&g.vcpu) == VMEXIT_UNKNOWN)
+		check(g.vcpu.exit.bad.hw_reason == 37 && !g.vcpu.exit.bad.rule && run->exit.hw_reason == 37, "%s",
+		      vcpu_describe(&g.vcpu));
+	else
+		check(g.vcpu.exit.reason == VMEXIT_BAD_STATE && g.vcpu.exit.bad.rule == UMBRA_BAD_ENTRY, "%s",
+		      vcpu_describe(&g.vcpu));
+	note("event type 7: %s", vcpu_describe(&g.vcpu));
+	check(run->rip == GPA_CODE, "RIP %llx", (unsigned long long)run->rip);
+	vcpu_expect_io(&g.vcpu, 0x80, "afterwards");
+}
+
+/* What a guest cannot change is the user side's alone: what it wrote there stays, though all groups are wanted. */
+void exits_never_stored(void)
+{
+	struct guest g;
+	struct umbra_run *run;
+
+	guest_new(&g, MODE_LONG64, SNIPPET(out_loop));
+	run = g.vcpu.run;
+	run->want = UMBRA_STATE_ALL;
+	vcpu_expect_io(&g.vcpu, 0x80, "first");
+	run->dr[0] = 0x1110;
+	run->dr[1] = 0x1111;
+	run->dr[2] = 0x1112;
+	run->dr[3] = 0x1113;
+	run->xcr0 = ~0ULL; /* not dirty: not looked at */
+	run->msr.star = ~0ULL;
+	run->msr.lstar = 0x8000000000000000;
+	run->msr.cstar = 0x8000000000000001;
+	run->msr.fmask = ~0ULL;
+	run->msr.tsc_aux = ~0ULL;
+	vcpu_skip(&g.vcpu);
+	vcpu_expect_io(&g.vcpu, 0x80, "second");
+	check(run->exit.valid == UMBRA_STATE_ALL, "valid %llx", (unsigned long long)run->exit.valid);
+	for (unsigned int i = 0; i < 4; i++)
+		check(run->dr[i] == 0x1110 + i, "DR%u %llx", i, (unsigned long long)run->dr[i]);
+	check(run->xcr0 == ~0ULL, "XCR0 %llx", (unsigned long long)run->xcr0);
+	check(run->msr.star == ~0ULL && run->msr.lstar == 0x8000000000000000 && run->msr.cstar == 0x8000000000000001 &&
+		      run->msr.fmask == ~0ULL && run->msr.tsc_aux == ~0ULL,
+	      "MSRs %llx %llx %llx %llx %llx", (unsigned long long)run->msr.star, (unsigned long long)run->msr.lstar,
+	      (unsigned long long)run->msr.cstar, (unsigned long long)run->msr.fmask, (unsigned long long)run->msr.tsc_aux);
+	/* Those that a guest can change were stored over what is there. */
+	run->seg[UMBRA_FS].base = 0x123000;
+	run->cr3 = 0x7000;
+	run->gdtr.base = 0x5000;
+	run->msr.sysenter_esp = 0x1000;
+	vcpu_skip(&g.vcpu);
+	vcpu_expect_io(&g.vcpu, 0x80, "third");
+	check(!run->seg[UMBRA_FS].base && run->cr3 == GPA_ROOT && run->gdtr.base == GPA_GDT && !run->msr.sysenter_esp,
+	      "not stored: FS base %llx CR3 %llx GDTR %llx SYSENTER_ESP %llx", (unsigned long long)run->seg[UMBRA_FS].base,
+	      (unsigned long long)run->cr3, (unsigned long long)run->gdtr.base, (unsigned long long)run->msr.sysenter_esp);
+}
