@@ -170,6 +170,7 @@ int cpuid_set(struct vcpu *vcpu, const struct kvm_cpuid_entry2 *entries, uint32_
 	vcpu->cpuid_count = count;
 	index_entries(vcpu);
 	derive(vcpu);
+	answers_update(vcpu);
 	return 0;
 }
 

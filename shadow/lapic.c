@@ -421,6 +421,7 @@ void lapic_set_base(struct vcpu *vcpu, uint64_t apic_base)
 	bool was_enabled = lapic->enabled, was_x2apic = lapic->x2apic;
 
 	vcpu->apic_base = apic_base;
+	answers_update(vcpu);
 	mode_set(vcpu);
 	/* Switched off: it comes back as after power-up (SDM 3A 11.4.3). */
 	if (was_enabled && !lapic->enabled)

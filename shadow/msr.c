@@ -492,6 +492,8 @@ int msr_write(struct vcpu *vcpu, uint32_t msr, uint64_t value, bool host)
 	if (!host && !msr_filter_allows(vcpu, msr, true))
 		return -1;
 	r = msr_put(vcpu, msr, value, host);
+	if (__builtin_expect(answers_concern(msr), 0))
+		answers_update(vcpu);
 	return r < 0 ? -1 : r;
 }
 

@@ -76,6 +76,8 @@ int msr_set_filter(struct vm *vm, const struct kvm_msr_filter *filter, const uin
 	old = __atomic_exchange_n(&vm->msr_filter, new, __ATOMIC_ACQ_REL);
 	vm_synchronize(vm);
 	free(old);
+	for (uint32_t i = 0; i < atomic_load(&vm->vcpus); i++)
+		vcpu_notify(vm->vcpu[i], VCPU_REQ_ANSWERS);
 	return 0;
 }
 

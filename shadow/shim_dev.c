@@ -78,7 +78,6 @@ static const struct shim_ops dev_ops = {
 	.get_dirty = dev_get_dirty,
 	.create_vcpu = dev_create_vcpu,
 	.run = dev_run,
-	.exit_read = exit_read_vmx,
 	.kick = dev_kick,
 };
 

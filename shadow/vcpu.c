@@ -256,6 +256,8 @@ int vcpu_init(struct vcpu *vcpu, struct vm *vm, uint32_t id)
 	}
 	vcpu->fd = ret;
 	run = vcpu->run;
+	if (vm->info.run_size >= UMBRA_ANSWERS_OFFSET + UMBRA_ANSWERS * sizeof(*vcpu->answers) && !vm->shim->ops->exit_read)
+		vcpu->answers = (void *)((char *)run + UMBRA_ANSWERS_OFFSET);
 	run->want_emul = UMBRA_STATE_SEG_CODE | UMBRA_STATE_SEG_DATA | UMBRA_STATE_CR;
 	vcpu->lapic.regs = vcpu->vapic;
 	vcpu->tsc_khz = vm->tsc_khz;
@@ -269,5 +271,7 @@ int vcpu_init(struct vcpu *vcpu, struct vm *vm, uint32_t id)
 	ret = msr_init(vcpu);
 	if (ret < 0)
 		vcpu_fini(vcpu);
+	else
+		answers_update(vcpu);
 	return ret;
 }

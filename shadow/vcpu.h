@@ -41,6 +41,7 @@ struct vcpu {
 	int fd; /* the shim's vCPU */
 	struct umbra_run *run;
 	void *vapic;
+	struct umbra_answer *answers; /* UMBRA_ANSWERS of them; NULL: a shim without */
 	uint64_t valid; /* UMBRA_STATE_* groups of *run that are the guest's present state */
 
 	struct kvm_run *kvm; /* shared with the VMM: write freely, read once and check */
@@ -113,6 +114,7 @@ struct vcpu {
 #define VCPU_REQ_SCAN_EOI (1 << 3) /* routes changed: which vectors' EOIs go to the VMM */
 #define VCPU_REQ_NMI (1 << 4)	/* an NMI from another thread (LAPIC, MSI) */
 #define VCPU_REQ_EXIT (1 << 5)	/* the shadow ends */
+#define VCPU_REQ_ANSWERS (1 << 6) /* the MSR filter changed */
 
 /* Sets requests and makes the vCPU look at them: wakes it out of HLT, kicks it out of the guest. Any thread. */
 void vcpu_notify(struct vcpu *vcpu, unsigned int requests);
@@ -155,6 +157,10 @@ void inject_take_back(struct vcpu *vcpu); /* after an exit: what run->exit.event
 int inject_before_entry(struct vcpu *vcpu); /* hands over what is due, asks for windows; EXIT_* */
 bool inject_can_take_interrupt(struct vcpu *vcpu); /* RFLAGS.IF and no shadow, nothing else being delivered */
 bool vcpu_has_work(struct vcpu *vcpu); /* would a halted vCPU wake up? */
+
+/* ---- answers.c: what the shim answers by itself ---- */
+void answers_update(struct vcpu *vcpu);
+bool answers_concern(uint32_t msr); /* does a write to this MSR change an answer? */
 
 /* ---- calls (vcpu_calls.c) ----
  * One vCPU call of the KVM API, on the vCPU thread. buf: a private copy of the payload, capacity

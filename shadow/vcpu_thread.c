@@ -131,6 +131,8 @@ static int take_requests(struct vcpu *vcpu)
 		vcpu->nmi_pending++;
 	if (requests & VCPU_REQ_CLOCK)
 		clock_update(vcpu);
+	if (requests & VCPU_REQ_ANSWERS)
+		answers_update(vcpu);
 	if (requests & VCPU_REQ_SCAN_EOI)
 		routing_scan_eoi(vcpu);
 	if (requests & VCPU_REQ_EVENT)
@@ -262,7 +264,10 @@ static int run_guest(struct vcpu *vcpu)
 			atomic_store_explicit(&vcpu->in_guest, 0, memory_order_release);
 			return ret;
 		}
-		shim->ops->exit_read(run, &vcpu->exit);
+		if (__builtin_expect(!shim->ops->exit_read, 1))
+			exit_read_vmx(run, &vcpu->exit); /* known at compile time: the hot path */
+		else
+			shim->ops->exit_read(run, &vcpu->exit);
 		vcpu->valid = run->exit.valid | run->dirty | UMBRA_STATE_RIP;
 		if (__builtin_expect(vcpu->injecting | run->exit.event.flags, 0))
 			inject_take_back(vcpu);

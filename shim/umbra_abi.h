@@ -228,7 +228,7 @@ struct umbra_event {
 #define UMBRA_BAD_HARDWARE 1 /* the CPU refused the state: see hw_reason and hw_info (SDM 3C 27.3, 27.8) */
 #define UMBRA_BAD_ENTRY 2    /* the CPU refused controls or the event: hw_reason is its error number (SDM 3C 27.2, 31.4) */
 #define UMBRA_BAD_CONTROL 3  /* unknown bit in dirty, want, want_emul, flags, intercepts, a reserved field; tpr_threshold */
-#define UMBRA_BAD_EVENT 4    /* inject: unknown flag */
+#define UMBRA_BAD_EVENT 4    /* inject: unknown flag or type */
 #define UMBRA_BAD_CR0 5
 #define UMBRA_BAD_CR4 6
 #define UMBRA_BAD_EFER 7
@@ -259,6 +259,25 @@ struct umbra_dtable {
 	__u64 base;  /* canonical */
 	__u32 limit; /* bytes, 16 bits */
 	__u32 reserved;
+};
+
+/*
+ * Answers as data: CPUID leaves and MSR reads that the shim answers from this table and re-enters the guest. They
+ * only ever reach the guest's own registers. The table begins UMBRA_ANSWERS_OFFSET bytes into the run area; an entry's
+ * place in it is UMBRA_ANSWER_SLOT of its leaf.
+ */
+#define UMBRA_ANSWERS_OFFSET 2048
+#define UMBRA_ANSWERS 64
+#define UMBRA_ANSWER_SLOT(leaf) (((leaf) ^ (leaf) >> 26) & (UMBRA_ANSWERS - 1))
+#define UMBRA_ANSWER_NONE 0
+#define UMBRA_ANSWER_CPUID 1 /* leaf in EAX, index in ECX */
+#define UMBRA_ANSWER_RDMSR 2 /* leaf is the MSR; reg[0] and reg[3] only */
+struct umbra_answer {
+	__u32 kind;	  /* in: UMBRA_ANSWER_* */
+	__u32 leaf;	  /* in */
+	__u32 index;	  /* in: CPUID: sub-leaf */
+	__u32 index_mask; /* in: CPUID: bits of ECX that count, 0: none */
+	__u32 reg[4];	  /* in: EAX, EBX, ECX, EDX */
 };
 
 /*

@@ -317,14 +317,14 @@ static const struct {
 	u32 *result;
 	const char *lacks;
 } controls[] = {
+	{ MSR_IA32_VMX_PROCBASED_CTLS2, SECONDARY_EXEC_ENABLE_EPT, 0, &vmx.procbased2, "EPT (second-level page tables)" },
+	{ MSR_IA32_VMX_PROCBASED_CTLS2, SECONDARY_EXEC_UNRESTRICTED_GUEST, 0, &vmx.procbased2, "VMX unrestricted guest" },
 	{ MSR_IA32_VMX_TRUE_PINBASED_CTLS, PIN_BASED_EXT_INTR_MASK | PIN_BASED_NMI_EXITING | PIN_BASED_VIRTUAL_NMIS |
 	  PIN_BASED_VMX_PREEMPTION_TIMER, 0, &vmx.pinbased, "virtual NMIs or the VMX preemption timer" },
 	{ MSR_IA32_VMX_TRUE_PROCBASED_CTLS, CPU_BASED_USE_TSC_OFFSETTING | CPU_BASED_MWAIT_EXITING |
 	  CPU_BASED_MONITOR_EXITING | CPU_BASED_RDPMC_EXITING | CPU_BASED_MOV_DR_EXITING | CPU_BASED_UNCOND_IO_EXITING |
 	  CPU_BASED_USE_MSR_BITMAPS | CPU_BASED_ACTIVATE_SECONDARY_CONTROLS, CPU_BASED_TPR_SHADOW, &vmx.procbased,
 	  "MSR bitmaps or secondary VMX controls" },
-	{ MSR_IA32_VMX_PROCBASED_CTLS2, SECONDARY_EXEC_ENABLE_EPT, 0, &vmx.procbased2, "EPT (second-level page tables)" },
-	{ MSR_IA32_VMX_PROCBASED_CTLS2, SECONDARY_EXEC_UNRESTRICTED_GUEST, 0, &vmx.procbased2, "VMX unrestricted guest" },
 	{ MSR_IA32_VMX_PROCBASED_CTLS2, SECONDARY_EXEC_ENABLE_EPT | SECONDARY_EXEC_UNRESTRICTED_GUEST |
 	  SECONDARY_EXEC_ENABLE_VPID | SECONDARY_EXEC_WBINVD_EXITING, SECONDARY_EXEC_PAUSE_LOOP_EXITING |
 	  SECONDARY_EXEC_ENCLS_EXITING | SECONDARY_EXEC_ENABLE_RDTSCP | SECONDARY_EXEC_ENABLE_INVPCID, &vmx.procbased2,
@@ -341,7 +341,8 @@ static int setup_controls(void)
 	int i;
 
 	for (i = 0; i < ARRAY_SIZE(controls); i++) {
-		rdmsrl(controls[i].msr, allowed);
+		if (rdmsrl_safe(controls[i].msr, &allowed))
+			allowed = 0; /* the MSR came with the feature */
 		*controls[i].result = constrain(controls[i].need | controls[i].want, allowed, allowed >> 32);
 		if ((*controls[i].result & controls[i].need) != controls[i].need)
 			return refuse("the CPU lacks ", controls[i].lacks);
@@ -489,7 +490,6 @@ static int setup_memory(void)
 
 static int vmx_setup(struct limits *limits, __u64 *features)
 {
-	u64 basic;
 	int r;
 
 	if (!(cpuid_ecx(1) & BIT(5)))
@@ -500,9 +500,6 @@ static int vmx_setup(struct limits *limits, __u64 *features)
 		return refuse("FRED is in use: boot with fred=off", "");
 	if (!boot_cpu_has(X86_FEATURE_TSC) || !tsc_khz)
 		return refuse("the TSC's frequency is not known", "");
-	rdmsrl(MSR_IA32_VMX_BASIC, basic);
-	if (!(basic & (1ULL << 55)))
-		return refuse("the CPU lacks ", "EPT (second-level page tables)");
 	r = setup_controls();
 	if (!r && !boot_cpu_has(X86_FEATURE_FSGSBASE))
 		r = refuse("the CPU lacks ", "FSGSBASE (or the kernel was booted with nofsgsbase)");

@@ -78,8 +78,9 @@ void vmx_store_dirty(struct vcpu *vcpu)
 	}
 	if (dirty & UMBRA_STATE_CR)
 		cr_write(in);
-	vcpu->hw->own_msrs = in->msr.star != vmx.star || in->msr.lstar != vmx.lstar || in->msr.cstar != vmx.cstar ||
-			     in->msr.fmask != vmx.fmask;
+	/* Without EFER.SCE the guest has no SYSCALL that would use them. */
+	vcpu->hw->own_msrs = in->efer & EFER_SCE && (in->msr.star != vmx.star || in->msr.lstar != vmx.lstar || in->msr.cstar != vmx.cstar ||
+						     in->msr.fmask != vmx.fmask);
 	vcpu->dirty = 0;
 }
 
@@ -288,6 +289,31 @@ static bool exit_for_host(u32 info)
 	return true;
 }
 
+/* Answers as data: the guest's registers from the table that the user side keeps for it. */
+static bool exit_answer(struct umbra_run *run, u32 kind)
+{
+	u64 *gpr = run->gpr, rip = vmread(GUEST_RIP), next = rip + vmread(VM_EXIT_INSTRUCTION_LEN);
+	u32 state, leaf = gpr[kind == UMBRA_ANSWER_CPUID ? UMBRA_RAX : UMBRA_RCX];
+	const struct umbra_answer *answer = (void *)run + UMBRA_ANSWERS_OFFSET;
+
+	answer += UMBRA_ANSWER_SLOT(leaf);
+	/* A single step, and a step over 4 GiB, which depends on the mode, are the user side's. */
+	if (answer->kind != kind || answer->leaf != leaf || (gpr[UMBRA_RCX] & answer->index_mask) != answer->index ||
+	    (rip ^ next) >> 32 || vmread(GUEST_RFLAGS) & X86_EFLAGS_TF)
+		return false;
+	gpr[UMBRA_RAX] = answer->reg[0];
+	gpr[UMBRA_RDX] = answer->reg[3];
+	if (kind == UMBRA_ANSWER_CPUID) {
+		gpr[UMBRA_RBX] = answer->reg[1];
+		gpr[UMBRA_RCX] = answer->reg[2];
+	}
+	vmwrite(GUEST_RIP, next);
+	state = vmread(GUEST_INTERRUPTIBILITY_INFO);
+	if (unlikely(state & (GUEST_INTR_STATE_STI | GUEST_INTR_STATE_MOV_SS)))
+		vmwrite(GUEST_INTERRUPTIBILITY_INFO, state & ~(GUEST_INTR_STATE_STI | GUEST_INTR_STATE_MOV_SS));
+	return true;
+}
+
 static enum run_result exit_refused(struct vcpu *vcpu, u32 rule, u32 reason)
 {
 	vcpu->exit_reason = UMBRA_EXIT_BAD_STATE;
@@ -314,6 +340,14 @@ static enum run_result exit_handle(struct vcpu *vcpu, u32 reason)
 		return RUN_EXIT;
 	case EXIT_REASON_EPT_VIOLATION:
 		return exit_ept(vcpu);
+	case EXIT_REASON_CPUID:
+		if (exit_answer(vcpu->run, UMBRA_ANSWER_CPUID))
+			return RUN_AGAIN;
+		break;
+	case EXIT_REASON_MSR_READ:
+		if (exit_answer(vcpu->run, UMBRA_ANSWER_RDMSR))
+			return RUN_AGAIN;
+		break;
 	case EXIT_REASON_EXCEPTION_NMI:
 		info = vmread(VM_EXIT_INTR_INFO);
 		if (exit_for_host(info))

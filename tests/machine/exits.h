@@ -41,6 +41,6 @@ void exits_never_stored(void);
 void exits_raw(void);
 void exits_raw_refused(void);
 void exits_output_only(void);
-void exits_other_event(void);
+void exits_unknown(void);
 
 #endif

@@ -38,6 +38,9 @@ static const struct state_case cases[] = {
 
 	{ "event flag 2", UMBRA_BAD_EVENT, 1 << 2, OR, FIELD(inject.flags) },
 	{ "event flag 7", UMBRA_BAD_EVENT, 1 << 7, OR, FIELD(inject.flags) },
+	{ "event type 7", UMBRA_BAD_EVENT, 7, 0, FIELD(inject.type) }, /* VMX has one that the ABI has not */
+	{ "event type 8", UMBRA_BAD_EVENT, 8, 0, FIELD(inject.type) },
+	{ "event type 255", UMBRA_BAD_EVENT, 255, 0, FIELD(inject.type) },
 
 	{ "CR0 bit 6", UMBRA_BAD_CR0, 1 << 6, OR, FIELD(cr0) },
 	{ "CR0 bit 32", UMBRA_BAD_CR0, 1ULL << 32, OR, FIELD(cr0) },
@@ -67,8 +70,6 @@ static const struct state_case cases[] = {
 
 	/* What the CPU finds when it is to take the event. (SDM 3C 27.2.1.3) */
 	{ "event type 1", UMBRA_BAD_ENTRY, 1, 0, FIELD(inject.type) },
-	{ "event type 7", UMBRA_BAD_ENTRY, 7, 0, FIELD(inject.type) },
-	{ "event type 255", UMBRA_BAD_ENTRY, 255, 0, FIELD(inject.type) },
 	{ "interrupt with error code", UMBRA_BAD_ENTRY, UMBRA_EVENT_ERROR_CODE, OR, FIELD(inject.flags) },
 	{ "NMI of vector 0x40", UMBRA_BAD_ENTRY, UMBRA_EVENT_NMI, 0, FIELD(inject.type) },
 	{ "exception 0x40", UMBRA_BAD_ENTRY, UMBRA_EVENT_EXC, 0, FIELD(inject.type) },
