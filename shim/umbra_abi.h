@@ -121,7 +121,7 @@ struct umbra_create_vcpu {
 /*
  * State groups. When any group besides RIP is dirty, the whole state part is copied and checked, so all of it must hold
  * acceptable values; of the other groups nothing needs to take effect. RIP is stored at every exit; GPRs and CR2 are loaded and stored
- * always. What a guest cannot change without an exit (xcr0, dr, dr7, star to fmask, pat, tsc_aux) is never stored.
+ * always. What a guest cannot change without an exit (xcr0, dr, dr7, star to fmask, pat, tsc_aux) need not be stored.
  */
 #define UMBRA_STATE_RIP (1ULL << 0)	 /* rip, rflags */
 #define UMBRA_STATE_INTR (1ULL << 1)	 /* intr_shadow, pending_dbg; intr_shadow is stored at every exit */

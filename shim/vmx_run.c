@@ -76,6 +76,8 @@ void vmx_store_dirty(struct vcpu *vcpu)
 			value |= AR_UNUSABLE;
 		vmwrite(fields[i].vmcs, value);
 	}
+	/* New state runs: a HLT that was not intercepted is over. */
+	vmwrite(GUEST_ACTIVITY_STATE, GUEST_ACTIVITY_ACTIVE);
 	if (dirty & UMBRA_STATE_CR)
 		cr_write(in);
 	/* Without EFER.SCE the guest has no SYSCALL that would use them. */
