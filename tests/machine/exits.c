@@ -596,6 +596,7 @@ int exits_main(void)
 		{ "raw_refused", exits_raw_refused, 20 },
 		{ "output_only", exits_output_only, 20 },
 		{ "unknown", exits_unknown, 20 },
+		{ "halted", exits_halted, 20 },
 		{ "io_sweep", exits_io_sweep, 90 },
 		{ "privileged", exits_privileged, 20 },
 		{ "rdtscp", exits_rdtscp, 20 },

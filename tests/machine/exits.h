@@ -42,5 +42,6 @@ void exits_raw(void);
 void exits_raw_refused(void);
 void exits_output_only(void);
 void exits_unknown(void);
+void exits_halted(void);
 
 #endif

@@ -254,3 +254,41 @@ void exits_never_stored(void)
 	      "not stored: FS base %llx CR3 %llx GDTR %llx SYSENTER_ESP %llx", (unsigned long long)run->seg[UMBRA_FS].base,
 	      (unsigned long long)run->cr3, (unsigned long long)run->gdtr.base, (unsigned long long)run->msr.sysenter_esp);
 }
+
+/*
+ * A guest that halted by itself, HLT not intercepted: an event wakes it, and a state that the user side loads anew (a
+ * reset) is not a halted one.
+ */
+void exits_halted(void)
+{
+	static const enum guest_mode modes[] = { MODE_LONG64, MODE_USER64, MODE_REAL };
+	uint64_t soon = info()->tsc_khz * 20ULL;
+	struct guest g;
+	struct umbra_run *run;
+	struct frame f;
+
+	guest_new(&g, MODE_LONG64, SNIPPET(hlt_plain));
+	run = g.vcpu.run;
+	run->deadline_tsc = tsc_read() + soon;
+	vcpu_expect(&g.vcpu, VMEXIT_DEADLINE, "halted");
+	check(run->rip == GPA_CODE + 1, "halted: RIP %llx", (unsigned long long)run->rip);
+	run->deadline_tsc = tsc_read() + soon;
+	vcpu_expect(&g.vcpu, VMEXIT_DEADLINE, "still halted");
+	run->deadline_tsc = 0;
+	run->inject = (struct umbra_event){ 0x41, UMBRA_EVENT_INTR, UMBRA_EVENT_VALID, 0, 0 };
+	vcpu_expect_vector(&g.vcpu, 0x41, &f, "woken");
+	check(f.rip == GPA_CODE + 1, "woken: RIP in the frame %llx", (unsigned long long)f.rip);
+	for (size_t i = 0; i < ARRAY_SIZE(modes); i++) {
+		struct snippet code = modes[i] == MODE_USER64 ? SNIPPET(hlt_user) : modes[i] == MODE_REAL ? SNIPPET(real) : SNIPPET(out_loop);
+
+		vcpu_load(&g.vcpu, MODE_LONG64, SNIPPET(hlt_plain));
+		run->deadline_tsc = tsc_read() + soon;
+		vcpu_expect(&g.vcpu, VMEXIT_DEADLINE, "halted again");
+		vcpu_load(&g.vcpu, modes[i], code);
+		run->exceptions = 1 << 13;
+		run->deadline_tsc = tsc_read() + 10 * soon;
+		vcpu_exit(&g.vcpu);
+		check(g.vcpu.exit.reason == VMEXIT_IO || g.vcpu.exit.reason == VMEXIT_EXCEPTION, "reset into mode %u: %s", modes[i],
+		      vcpu_describe(&g.vcpu));
+	}
+}

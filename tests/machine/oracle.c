@@ -256,11 +256,11 @@ struct kvm_guest {
 static void kvm_guest_new(struct kvm_guest *k)
 {
 	struct kvm_userspace_memory_region region = { .memory_size = GUEST_MEM };
-	struct {
-		struct kvm_cpuid2 head;
-		struct kvm_cpuid_entry2 entries[128];
-	} cpuid = { .head.nent = 128 };
+	struct kvm_cpuid2 *cpuid = calloc(1, sizeof(*cpuid) + 128 * sizeof(cpuid->entries[0]));
 	long size;
+
+	need(cpuid, "memory");
+	cpuid->nent = 128;
 
 	k->kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
 	if (k->kvm < 0)
@@ -273,8 +273,9 @@ static void kvm_guest_new(struct kvm_guest *k)
 	KVM_CALL(k->vm, KVM_SET_USER_MEMORY_REGION, &region);
 	k->vcpu = ioctl(k->vm, KVM_CREATE_VCPU, 0);
 	need(k->vcpu >= 0, "KVM_CREATE_VCPU: %s", strerror(errno));
-	KVM_CALL(k->kvm, KVM_GET_SUPPORTED_CPUID, &cpuid);
-	KVM_CALL(k->vcpu, KVM_SET_CPUID2, &cpuid);
+	KVM_CALL(k->kvm, KVM_GET_SUPPORTED_CPUID, cpuid);
+	KVM_CALL(k->vcpu, KVM_SET_CPUID2, cpuid);
+	free(cpuid);
 	size = ioctl(k->kvm, KVM_GET_VCPU_MMAP_SIZE, 0);
 	k->run = mmap(NULL, (size_t)size, PROT_READ | PROT_WRITE, MAP_SHARED, k->vcpu, 0);
 	need(k->run != MAP_FAILED, "mmap of kvm_run");

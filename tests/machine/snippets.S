@@ -150,6 +150,11 @@ snippet raw			/* one at a time; rdx, rsi, rdi for string I/O, rcx an MSR, r8 to 
 	X hlt
 endsnip raw
 
+snippet hlt_plain
+	hlt
+	out	%al, $0xdd
+endsnip hlt_plain
+
 snippet string_out		/* rsi: in memory */
 	cld
 	X out	%al, $0x80
@@ -462,6 +467,10 @@ snippet \name
 	call	9f
 	mov	%cr3, %rax
 	mov	%rax, %cr3
+	call	9f
+	mov	%cr0, %rax
+	xor	$0x20, %eax		/* CR0.NE is not the guest's own */
+	X mov	%rax, %cr0
 	call	9f
 	xor	%ecx, %ecx
 	X xsetbv
