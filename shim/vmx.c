@@ -5,7 +5,7 @@
 #include "vmx.h"
 
 #include <linux/cpu.h>
-#include <linux/namei.h>
+#include <linux/module.h>
 #include <linux/slab.h>
 #include <linux/smp.h>
 #include <asm/cpu_entry_area.h>
@@ -444,17 +444,15 @@ static void msr_bitmap_pass(u32 msr, bool write)
  */
 static void vmx_emergency(bool on)
 {
-	struct path path;
+	bool kvm_loaded = __symbol_get("kvm_rebooting");
 
-	if (on && kern_path("/sys/module/kvm_intel", 0, &path)) {
+	if (kvm_loaded)
+		__symbol_put("kvm_rebooting");
+	if (on && !kvm_loaded)
 		cpu_emergency_register_virt_callback(vmx_cpu_disable);
-		emergency_ours = true;
-	} else if (on) {
-		path_put(&path);
-	} else if (emergency_ours) {
+	else if (!on && emergency_ours)
 		cpu_emergency_unregister_virt_callback(vmx_cpu_disable);
-		emergency_ours = false;
-	}
+	emergency_ours = on && !kvm_loaded;
 }
 
 static void vmx_teardown(void)

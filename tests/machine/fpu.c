@@ -149,8 +149,7 @@ static void fpu_alone(void)
 	static const uint64_t want = 1 << VMEXIT_IO | 1 << VMEXIT_MEM | 1 << VMEXIT_CPUID | 1 << VMEXIT_RDMSR |
 				     1 << VMEXIT_WRMSR | 1 << VMEXIT_HLT | 1 << VMEXIT_CR | 1 << VMEXIT_DR |
 				     1 << VMEXIT_XSETBV | 1 << VMEXIT_EXCEPTION | 1 << VMEXIT_WBINVD |
-				     1 << VMEXIT_RDPMC |
-				     1 << VMEXIT_UNDEFINED;
+				     1 << VMEXIT_RDPMC | 1 << VMEXIT_UNDEFINED;
 	struct fpu_loop loop = { 0 };
 	struct guest g;
 
