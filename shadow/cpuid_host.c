@@ -22,6 +22,8 @@ static void cpuid_instruction(uint32_t function, uint32_t index, uint32_t regs[4
 {
 	__asm__ volatile("cpuid" : "=a"(regs[0]), "=b"(regs[1]), "=c"(regs[2]), "=d"(regs[3])
 			 : "a"(function), "c"(index));
+	for (int reg = EAX; reg <= EDX; reg++)
+		regs[reg] &= ~host_flags_cleared(function, index, reg);
 }
 
 void (*cpuid_host)(uint32_t function, uint32_t index, uint32_t regs[4]) = cpuid_instruction;

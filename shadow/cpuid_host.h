@@ -17,4 +17,8 @@ enum cpuid_vendor { CPUID_INTEL, CPUID_AMD, CPUID_OTHER };
 enum cpuid_vendor cpuid_vendor(uint32_t ebx, uint32_t ecx, uint32_t edx);
 enum cpuid_vendor cpuid_host_vendor(void);
 
+/* host_flags.c: bits that the host's kernel has taken away, of a line "flags : ..." as in /proc/cpuinfo. */
+void host_flags_apply(const char *line);
+uint32_t host_flags_cleared(uint32_t function, uint32_t index, int reg); /* reg 0..3: EAX EBX ECX EDX */
+
 #endif

@@ -7,6 +7,8 @@
 #include <linux/vmalloc.h>
 #include <asm/io.h>
 
+#define FILL_PAGES 16 /* at a fault */
+
 /*
  * A guest reaches only pages that the VM's owner could reach itself, with no more rights: entries come from
  * get_user_pages on the owner's own memory, no reference is kept, and the interval notifier takes an entry away,
@@ -265,37 +267,56 @@ static void region_map(struct region *region, struct vcpu *vcpu, __u64 gpa, stru
 		__set_bit((gpa - region->arg.gpa) >> PAGE_SHIFT, region->dirty);
 }
 
+/*
+ * Fills in gpa's page and, where its owner has or can have them as well, the others of an aligned cluster: a fault costs
+ * far more than a page. A logged region gets no page that was not asked for.
+ */
 static int region_fill(struct region *region, struct vcpu *vcpu, __u64 gpa, bool write_access)
 {
-	unsigned long seq, addr = region->arg.addr + (gpa - region->arg.gpa);
+	__u64 cluster = region->dirty ? PAGE_SIZE : FILL_PAGES * PAGE_SIZE;
+	__u64 start = max(region->arg.gpa, gpa & ~(cluster - 1));
+	__u64 end = min(region->arg.gpa + region->arg.size, (gpa & ~(cluster - 1)) + cluster);
 	bool huge, write = !(region->arg.flags & UMBRA_REGION_READONLY) && (write_access || !region->dirty);
-	struct page *page;
-	int r = cache_fill(&vcpu->cache);
+	unsigned long seq, addr = region->arg.addr - region->arg.gpa;
+	int i, got, at = (gpa - start) >> PAGE_SHIFT, r = cache_fill(&vcpu->cache);
+	struct page *page[FILL_PAGES];
 
 	if (r)
 		return r;
 	seq = mmu_interval_read_begin(&region->notifier);
-	r = get_user_pages_fast(addr, 1, write ? FOLL_WRITE : 0, &page);
-	if (r != 1 && write && !write_access) {
-		write = false; /* the owner itself can only read here */
-		r = get_user_pages_fast(addr, 1, 0, &page);
+	got = get_user_pages_fast(addr + start, (end - start) >> PAGE_SHIFT, write ? FOLL_WRITE : 0, page);
+	if (got <= at) {
+		for (i = 0; i < got; i++)
+			put_page(page[i]);
+		start = gpa;
+		at = 0;
+		got = get_user_pages_fast(addr + gpa, 1, write ? FOLL_WRITE : 0, page);
 	}
-	if (r != 1)
-		return r < 0 ? r : -EFAULT;
-	huge = backing_is_huge(region, addr, gpa, page, write ? FOLL_WRITE : 0);
+	if (got < 1 && write && !write_access) {
+		write = false; /* the owner itself can only read here */
+		got = get_user_pages_fast(addr + gpa, 1, 0, page);
+	}
+	if (got < 1)
+		return got ?: -EFAULT;
+	huge = backing_is_huge(region, addr + gpa, gpa, page[at], write ? FOLL_WRITE : 0);
 	/* The guest's writes leave no trace in the owner's page tables. */
-	if (write && !PageDirty(page))
-		set_page_dirty_lock(page);
+	for (i = 0; i < got; i++)
+		if (write && !PageDirty(page[i]))
+			set_page_dirty_lock(page[i]);
 	spin_lock(&region->vm->pt_lock);
-	if (is_zone_device_page(page))
-		r = -EFAULT;
-	else if (mmu_interval_read_retry(&region->notifier, seq))
+	if (mmu_interval_read_retry(&region->notifier, seq))
 		r = -EAGAIN;
-	else
-		region_map(region, vcpu, gpa, page, write, huge);
+	else if (huge)
+		region_map(region, vcpu, gpa, page[at], write, true);
+	for (i = 0; i < got && !r && !huge; i++)
+		if (is_zone_device_page(page[i]))
+			r = -EFAULT;
+		else
+			region_map(region, vcpu, start + i * PAGE_SIZE, page[i], write, false);
 	spin_unlock(&region->vm->pt_lock);
-	put_page(page);
-	return r == 1 ? 0 : r;
+	for (i = 0; i < got; i++)
+		put_page(page[i]);
+	return r;
 }
 
 int vm_fault(struct vcpu *vcpu)

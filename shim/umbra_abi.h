@@ -75,7 +75,8 @@ struct umbra_create_vm {
 /*
  * UMBRA_VM_SET_REGION: add, change or (size 0) remove the region with this slot number.
  * The guest reaches [gpa, gpa + size) in the caller's own memory at [addr, addr + size), with the
- * caller's own permissions and never with more. Pages are taken when the guest touches them.
+ * caller's own permissions and never with more. Pages are taken when the guest touches
+ * them or, without UMBRA_REGION_LOG_DIRTY, a near neighbour.
  *   EEXIST   overlaps another slot's guest-physical range
  *   EINVAL   not a multiple of 4 KiB, wraps, past gpa_bits or past user space, slot out of range;
  *            size 0 with any other field but slot set

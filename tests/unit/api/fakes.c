@@ -304,3 +304,8 @@ void vm_synchronize(struct vm *vm)
 	(void)vm;
 	seen.synchronized++;
 }
+
+void vcpu_notify(struct vcpu *vcpu, unsigned int requests)
+{
+	atomic_fetch_or(&vcpu->requests, requests);
+}

@@ -51,5 +51,6 @@ Suite *suite_cpuid(void);
 Suite *suite_msr(void);
 Suite *suite_calls(void);
 Suite *suite_system(void);
+Suite *suite_answers(void);
 
 #endif

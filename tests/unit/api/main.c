@@ -11,6 +11,7 @@ int main(void)
 	srunner_add_suite(runner, suite_msr());
 	srunner_add_suite(runner, suite_calls());
 	srunner_add_suite(runner, suite_system());
+	srunner_add_suite(runner, suite_answers());
 	srunner_run_all(runner, CK_ENV);
 	failed = srunner_ntests_failed(runner) || !srunner_ntests_run(runner);
 	srunner_free(runner);
