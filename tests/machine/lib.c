@@ -13,6 +13,8 @@
 
 unsigned int test_scale = 100;
 const char *module_path;
+const char *test_only;
+int test_list;
 
 /* Shared between a test's process (and its children) and the one that reports. */
 static struct result {
@@ -250,8 +252,13 @@ static int test_run(const char *program, const struct test *test)
 
 int run_tests(const char *program, const struct test *tests, size_t count)
 {
-	int failed = 0;
+	int failed = 0, found = 0;
 
+	if (test_list) {
+		for (size_t i = 0; i < count; i++)
+			printf("%s/%s\n", program, tests[i].name);
+		return 0;
+	}
 	if (!result) {
 		result = mmap(NULL, sizeof(*result), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 		if (result == MAP_FAILED) {
@@ -259,9 +266,15 @@ int run_tests(const char *program, const struct test *tests, size_t count)
 			return 1;
 		}
 	}
-	for (size_t i = 0; i < count; i++)
+	for (size_t i = 0; i < count; i++) {
+		if (test_only && strcmp(test_only, tests[i].name))
+			continue;
 		failed += test_run(program, &tests[i]);
-	return failed ? 1 : 0;
+		found = 1;
+	}
+	if (!found)
+		printf("not ok %s/%s: no such test\n", program, test_only);
+	return failed || !found;
 }
 
 /* ---- machine ---- */

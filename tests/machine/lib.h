@@ -115,6 +115,8 @@ void die(void) __attribute__((noreturn));
 
 extern unsigned int test_scale; /* per cent */
 extern const char *module_path; /* umbra.ko, or NULL */
+extern const char *test_only;	/* run only this test, or NULL */
+extern int test_list;		/* print names instead of running */
 uint64_t scaled(uint64_t n);
 uint64_t random_next(uint64_t *state);
 long counter_read(const char *name); /* vms, vcpus, pages; -1: no module */

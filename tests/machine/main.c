@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-/* machine-tests [--scale PERCENT] [--module umbra.ko] PROGRAM... | all | --list */
+/* machine-tests [--scale PERCENT] [--module umbra.ko] PROGRAM[/TEST]... | all | --list */
 #include "lib.h"
 
 #include <unistd.h>
@@ -18,10 +18,14 @@ static const struct {
 	{ "memory", memory_main }, { "life", life_main },	  { "hoststate", hoststate_main },
 };
 
-static int program_run(const char *name)
+static int program_run(char *name)
 {
+	char *slash = strchr(name, '/');
 	int failed = 0, found = 0;
 
+	if (slash)
+		*slash = 0;
+	test_only = slash ? slash + 1 : NULL;
 	for (size_t i = 0; i < ARRAY_SIZE(programs); i++) {
 		if (strcmp(name, "all") && strcmp(name, programs[i].name))
 			continue;
@@ -48,9 +52,8 @@ int main(int argc, char **argv)
 		module_path = "/umbra.ko";
 	for (i = 1; i < argc && argv[i][0] == '-'; i++) {
 		if (!strcmp(argv[i], "--list")) {
-			for (size_t p = 0; p < ARRAY_SIZE(programs); p++)
-				puts(programs[p].name);
-			return 0;
+			test_list = 1;
+			return program_run((char[]){ "all" });
 		} else if (!strcmp(argv[i], "--scale") && i + 1 < argc) {
 			test_scale = (unsigned int)strtoul(argv[++i], NULL, 10);
 		} else if (!strcmp(argv[i], "--module") && i + 1 < argc) {
@@ -60,7 +63,7 @@ int main(int argc, char **argv)
 		}
 	}
 	if (i >= argc || argv[i][0] == '-') {
-		fprintf(stderr, "usage: %s [--scale PERCENT] [--module umbra.ko] PROGRAM... | all | --list\n", argv[0]);
+		fprintf(stderr, "usage: %s [--scale PERCENT] [--module umbra.ko] PROGRAM[/TEST]... | all | --list\n", argv[0]);
 		return 2;
 	}
 	if (!strcmp(argv[i], "oracle"))

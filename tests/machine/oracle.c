@@ -374,6 +374,14 @@ static void kvm_store(struct kvm_guest *k, struct umbra_run *run)
 	run->rflags = r.rflags;
 }
 
+/* Completes the instruction, enters nothing. */
+static void kvm_complete(struct kvm_guest *k)
+{
+	k->run->immediate_exit = 1;
+	need(ioctl(k->vcpu, KVM_RUN, 0) < 0 && errno == EINTR, "KVM_RUN with immediate_exit");
+	k->run->immediate_exit = 0;
+}
+
 static int kvm_io(struct kvm_guest *k, struct umbra_run *state)
 {
 	struct kvm_run *run = k->run;
@@ -389,9 +397,7 @@ static int kvm_io(struct kvm_guest *k, struct umbra_run *state)
 		value = 0;
 		memcpy(&value, data, size);
 	}
-	run->immediate_exit = 1; /* complete the instruction, enter nothing */
-	need(ioctl(k->vcpu, KVM_RUN, 0) < 0 && errno == EINTR, "KVM_RUN with immediate_exit");
-	run->immediate_exit = 0;
+	kvm_complete(k);
 	kvm_store(k, state);
 	return io_trace(k->mem, in, port, size, value, state->gpr[UMBRA_RSP]);
 }
@@ -410,6 +416,7 @@ static int kvm_step(struct kvm_guest *k, struct umbra_run *state)
 		return 0;
 	case KVM_EXIT_MMIO:
 		trace_add(" mmio %s %llx\n", run->mmio.is_write ? "write" : "read", (unsigned long long)run->mmio.phys_addr);
+		kvm_complete(k); /* nothing of it must be left for the next case */
 		return 2;
 	case KVM_EXIT_SHUTDOWN:
 		trace_add(" shutdown\n");
