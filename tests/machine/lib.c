@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <sys/ioctl.h>
 #include <sys/klog.h>
@@ -195,14 +196,32 @@ static int log_complaints(char *last, size_t size)
 
 /* ---- running ---- */
 
+/* A process that not even its alarm ends hangs in the kernel: have that say where. */
+static int test_hangs(pid_t pid)
+{
+	file_write("/proc/sys/kernel/sysrq", "1");
+	file_write("/proc/sysrq-trigger", "w");
+	file_write("/proc/sysrq-trigger", "l");
+	kill(pid, SIGKILL);
+	sleep(5);
+	return waitpid(pid, NULL, WNOHANG) != pid;
+}
+
 static void test_wait(pid_t pid, const struct test *test)
 {
+	unsigned int seconds = test->seconds ? test->seconds : 60;
+	uint64_t end = time_ms() + 1000 * (seconds + 10ULL);
 	int status;
 
-	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
-		;
+	while (waitpid(pid, &status, WNOHANG) != pid) {
+		if (time_ms() > end) {
+			fail("hangs in the kernel%s; see the kernel's log", test_hangs(pid) ? ", for good" : "");
+			return;
+		}
+		usleep(2000);
+	}
 	if (WIFSIGNALED(status) && WTERMSIG(status) == SIGALRM)
-		fail("no end within %u s", test->seconds ? test->seconds : 60);
+		fail("no end within %u s", seconds);
 	else if (WIFSIGNALED(status))
 		fail("killed by signal %d (%s)", WTERMSIG(status), strsignal(WTERMSIG(status)));
 	else if (WEXITSTATUS(status) && !result->failed)

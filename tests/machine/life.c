@@ -364,7 +364,7 @@ int life_main(void)
 		{ "close_orders", close_orders, 90 },
 		{ "close_during", close_during, 60 },
 		{ "kill", kill_random, 150 },
-		{ "cpu_offline", cpu_offline, 120 },
+		{ "cpu_offline", cpu_offline, 60 },
 		{ "rmmod_busy", life_rmmod_busy, 30 },
 		{ "reload", life_reload, 120 },
 		{ "kvm_busy", life_kvm_busy, 30 },

@@ -66,7 +66,8 @@ int main(int argc, char **argv)
 		fprintf(stderr, "usage: %s [--scale PERCENT] [--module umbra.ko] PROGRAM[/TEST]... | all | --list\n", argv[0]);
 		return 2;
 	}
-	if (!strcmp(argv[i], "oracle"))
+	if (!strcmp(argv[i], "oracle") && i + 1 < argc &&
+	    (!strcmp(argv[i + 1], "umbra") || !strcmp(argv[i + 1], "kvm") || !strcmp(argv[i + 1], "compare")))
 		return oracle_main(argc - i - 1, argv + i + 1);
 	for (; i < argc; i++)
 		failed |= program_run(argv[i]);
