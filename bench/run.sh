@@ -14,16 +14,18 @@ usage: bench/run.sh [options]
   --boots N          guest boots per hypervisor (2); the least counts
   --append TEXT      more kernel arguments for the machine, for example mitigations=auto
   --no-smp           leave out the second machine, which has two CPUs
+  --quick            no second machine, no guest boots, few batches: about two minutes
   -o FILE            JSON (build/bench/results.json)
   --strict           a missed target is an error
 exit status: 0 when everything was measured, 1 when not (--strict: or a target was missed)
 USAGE
 }
 
-kernel=6.1 tree= batches=20 boots=2 append= smp=1 json= strict=
+kernel=6.1 tree= batches=20 boots=2 append= smp=1 parts=exits,start,boot,memory json= strict=
 while [ $# -gt 0 ]; do
 	case $1 in
 	--no-smp) smp=; shift; continue ;;
+	--quick) smp= parts=exits,start,memory batches=8; shift; continue ;;
 	--strict) strict=1; shift; continue ;;
 	--help) usage; exit 0 ;;
 	-o | --*) [ $# -gt 1 ] || { usage >&2; exit 1; } ;;
@@ -70,9 +72,10 @@ machine() {
 	sed -n "s/^RESULT /$1 /p" "$out/console.$1" >>"$work/results"
 }
 : >"$work/results"
-machine 1 1500 bench=exits,start,boot,memory
+machine 1 1500 bench=$parts
 [ -z "$smp" ] || machine 2 900 "bench=exits items=port_out,port_in,mmio_write,halt_wake"
 
-awk -v json="$json" -v kernel="$(kernel_release "$kernel")" -v append="$append" -v smp="$smp" -v strict="$strict" \
+awk -v json="$json" -v kernel="$(kernel_release "$kernel")" -v append="$append" \
+	-v smp="$smp" -v boot="$([[ $parts != *boot* ]] || echo 1)" -v strict="$strict" \
 	-v commit="$(git -C "$source_root" describe --always --dirty 2>/dev/null || echo unknown)" \
 	-f "$bench/report.awk" "$bench/items" "$work/results"
