@@ -23,11 +23,12 @@ static void step_check(struct vcpu *v, const struct step *s)
 		check(e->io.seg == s->seg, "%s: segment %u", s->what, e->io.seg);
 		break;
 	case UMBRA_EXIT_CR:
-		check(e->cr.cr == s->cr && e->cr.op == s->op && e->cr.gpr == s->gpr, "%s: %s", s->what, vcpu_describe(v));
+		check(e->cr.cr == s->cr && e->cr.op == s->op && e->cr.gpr == s->gpr, "%s: %s", s->what,
+		      vcpu_describe(v));
 		break;
 	case UMBRA_EXIT_DR:
-		check(e->dr.dr == s->cr && e->dr.write == s->op && e->dr.gpr == s->gpr, "%s: dr%u write %u gpr %u", s->what,
-		      e->dr.dr, e->dr.write, e->dr.gpr);
+		check(e->dr.dr == s->cr && e->dr.write == s->op && e->dr.gpr == s->gpr, "%s: dr%u write %u gpr %u",
+		      s->what, e->dr.dr, e->dr.write, e->dr.gpr);
 		break;
 	case UMBRA_EXIT_EXCEPTION:
 		check(e->exc.vector == s->vector && !e->exc.has_error_code, "%s: %s", s->what, vcpu_describe(v));
@@ -59,7 +60,8 @@ void steps_run(struct guest *g, struct snippet code, const struct step *steps, s
 		if (steps[i].reason != UMBRA_EXIT_EXCEPTION)
 			check(run->exit.insn_len == code.at[i].len ||
 				      (!run->exit.insn_len && !(info()->features & UMBRA_FEAT_INSN_LEN)),
-			      "%s: length %u, want %u", steps[i].what, run->exit.insn_len, (unsigned int)code.at[i].len);
+			      "%s: length %u, want %u", steps[i].what, run->exit.insn_len,
+			      (unsigned int)code.at[i].len);
 		step_check(&g->vcpu, &steps[i]);
 		run->rip = base + where + code.at[i].len;
 		run->dirty |= UMBRA_STATE_RIP;
@@ -84,10 +86,13 @@ static const struct step io_steps[] = {
 	{ "in dx 16", UMBRA_EXIT_IO, .port = 0xfffe, .size = 2, .flags = UMBRA_IO_IN },
 	{ "in dx 32", UMBRA_EXIT_IO, .port = 0xfffc, .size = 4, .flags = UMBRA_IO_IN },
 	{ "outsb", UMBRA_EXIT_IO, .port = 0x1f0, .size = 1, .flags = OUTS, .addr_size = 8, .seg = UMBRA_DS },
-	{ "rep outsw", UMBRA_EXIT_IO, .port = 0x1f0, .size = 2, .flags = OUTS | UMBRA_IO_REP, .addr_size = 8, .seg = UMBRA_DS },
-	{ "rep outsl", UMBRA_EXIT_IO, .port = 0x1f0, .size = 4, .flags = OUTS | UMBRA_IO_REP, .addr_size = 8, .seg = UMBRA_DS },
+	{ "rep outsw", UMBRA_EXIT_IO, .port = 0x1f0, .size = 2, .flags = OUTS | UMBRA_IO_REP, .addr_size = 8,
+	  .seg = UMBRA_DS },
+	{ "rep outsl", UMBRA_EXIT_IO, .port = 0x1f0, .size = 4, .flags = OUTS | UMBRA_IO_REP, .addr_size = 8,
+	  .seg = UMBRA_DS },
 	{ "insb", UMBRA_EXIT_IO, .port = 0x1f0, .size = 1, .flags = INS, .addr_size = 8, .seg = UMBRA_ES },
-	{ "rep insw", UMBRA_EXIT_IO, .port = 0x1f0, .size = 2, .flags = INS | UMBRA_IO_REP, .addr_size = 8, .seg = UMBRA_ES },
+	{ "rep insw", UMBRA_EXIT_IO, .port = 0x1f0, .size = 2, .flags = INS | UMBRA_IO_REP, .addr_size = 8,
+	  .seg = UMBRA_ES },
 	{ "insl", UMBRA_EXIT_IO, .port = 0x1f0, .size = 4, .flags = INS, .addr_size = 8, .seg = UMBRA_ES },
 	{ "outsb fs:", UMBRA_EXIT_IO, .port = 0x1f0, .size = 1, .flags = OUTS, .addr_size = 8, .seg = UMBRA_FS },
 	{ "outsb (esi)", UMBRA_EXIT_IO, .port = 0x1f0, .size = 1, .flags = OUTS, .addr_size = 4, .seg = UMBRA_DS },
@@ -123,8 +128,8 @@ static void exits_groups(void)
 		vcpu_expect_io(&g.vcpu, 0x80, "groups");
 		check(run->exit.valid == run->want, "valid %llx", (unsigned long long)run->exit.valid);
 		for (int i = 1; i < UMBRA_GPRS; i++)
-			check(i == UMBRA_RSP || run->gpr[i] == 0x0101010101010101ULL * (unsigned int)(i + 1), "gpr %d: %llx", i,
-			      (unsigned long long)run->gpr[i]);
+			check(i == UMBRA_RSP || run->gpr[i] == 0x0101010101010101ULL * (unsigned int)(i + 1),
+			      "gpr %d: %llx", i, (unsigned long long)run->gpr[i]);
 		check(run->cr2 == 0x1234567890, "CR2 %llx", (unsigned long long)run->cr2);
 		check(run->gpr[UMBRA_RAX] == 0x0101010101010101ULL + (unsigned int)round, "RAX %llx",
 		      (unsigned long long)run->gpr[UMBRA_RAX]);
@@ -156,10 +161,11 @@ static void exits_groups(void)
 		check(run->exit.valid == UMBRA_STATE_ALL, "no entry: valid %llx", (unsigned long long)run->exit.valid);
 		vcpu_expect_io(&g.vcpu, 0x80, "all groups");
 		check(!memcmp(run->seg, before.seg, sizeof(run->seg)), "segments differ");
-		check(!memcmp(&run->gdtr, &before.gdtr, sizeof(run->gdtr)) && !memcmp(&run->idtr, &before.idtr, sizeof(run->idtr)),
+		check(!memcmp(&run->gdtr, &before.gdtr, sizeof(run->gdtr)) &&
+			      !memcmp(&run->idtr, &before.idtr, sizeof(run->idtr)),
 		      "GDTR or IDTR differ");
-		check(run->cr0 == before.cr0 && run->cr3 == before.cr3 && run->cr4 == before.cr4 && run->efer == before.efer &&
-			      run->xcr0 == before.xcr0,
+		check(run->cr0 == before.cr0 && run->cr3 == before.cr3 && run->cr4 == before.cr4 &&
+			      run->efer == before.efer && run->xcr0 == before.xcr0,
 		      "CR: %llx %llx %llx %llx %llx", (unsigned long long)run->cr0, (unsigned long long)run->cr3,
 		      (unsigned long long)run->cr4, (unsigned long long)run->efer, (unsigned long long)run->xcr0);
 		check(!memcmp(run->dr, before.dr, sizeof(run->dr)) && run->dr7 == before.dr7, "DR differ");
@@ -175,7 +181,8 @@ static void exits_groups(void)
 	run->want_emul = UMBRA_STATE_CR;
 	run->gpr[UMBRA_RDI] = GPA_HOLE;
 	vcpu_expect(&g.vcpu, UMBRA_EXIT_MEM, "want_emul");
-	check(run->exit.valid == (UMBRA_STATE_DR | UMBRA_STATE_CR), "want_emul: valid %llx", (unsigned long long)run->exit.valid);
+	check(run->exit.valid == (UMBRA_STATE_DR | UMBRA_STATE_CR), "want_emul: valid %llx",
+	      (unsigned long long)run->exit.valid);
 }
 
 static void exits_io_sweep(void)
@@ -247,7 +254,8 @@ static void exits_rdtscp(void)
 
 static void exits_undefined(void)
 {
-	static const struct step steps[] = { { "vmcall", UMBRA_EXIT_UNDEFINED }, { "vmxon, vmrun", UMBRA_EXIT_UNDEFINED } };
+	static const struct step steps[] = { { "vmcall", UMBRA_EXIT_UNDEFINED },
+					     { "vmxon, vmrun", UMBRA_EXIT_UNDEFINED } };
 	struct snippet code = info()->hw == UMBRA_HW_VMX ? SNIPPET(vmcall) : SNIPPET(vmmcall);
 	struct guest g;
 
@@ -271,8 +279,8 @@ static void cr_toggle(struct guest *g, int cr, uint64_t bits, int must_exit, con
 	old = cr ? run->cr4 : run->cr0;
 	new = old ^ bits;
 	if (vcpu_exit(&g->vcpu) == UMBRA_EXIT_CR) {
-		check(run->exit.cr.cr == cr && run->exit.cr.op == UMBRA_CR_MOV_TO && run->exit.cr.gpr == (cr ? 11 : 0), "%s: %s",
-		      what, vcpu_describe(&g->vcpu));
+		check(run->exit.cr.cr == cr && run->exit.cr.op == UMBRA_CR_MOV_TO && run->exit.cr.gpr == (cr ? 11 : 0),
+		      "%s: %s", what, vcpu_describe(&g->vcpu));
 		check((cr ? run->cr4 : run->cr0) == old, "%s: the register changed before the exit", what);
 		if (cr == 4 && new & ~info()->guest_cr4)
 			return;
@@ -300,17 +308,19 @@ static void exits_cr(void)
 		uint64_t bits;
 		const char *what;
 	} toggles[] = {
-		{ 0, 0, 1 << 3, "CR0.TS" }, { 0, 0, 1 << 1, "CR0.MP" }, { 0, 0, 1 << 16, "CR0.WP" }, { 0, 0, 1 << 18, "CR0.AM" },
-		{ 0, 1, 1 << 5, "CR0.NE" }, { 0, 1, 1 << 30, "CR0.CD" }, { 0, 1, 3 << 29, "CR0.CD and NW" },
-		{ 0, 1, 1u << 31, "CR0.PG" }, { 4, 0, 1 << 7, "CR4.PGE" }, { 4, 0, 1 << 2, "CR4.TSD" }, { 4, 0, 1 << 3, "CR4.DE" },
-		{ 4, 1, 1 << 13, "CR4.VMXE" }, { 4, 1, 1 << 14, "CR4.SMXE" }, { 4, 1, 1 << 6, "CR4.MCE" },
-		{ 4, 1, 1 << 22, "CR4.PKE" }, { 4, 1, 1 << 12, "CR4.LA57" },
+		{ 0, 0, 1 << 3, "CR0.TS" },	    { 0, 0, 1 << 1, "CR0.MP" },	  { 0, 0, 1 << 16, "CR0.WP" },
+		{ 0, 0, 1 << 18, "CR0.AM" },	    { 0, 1, 1 << 5, "CR0.NE" },	  { 0, 1, 1 << 30, "CR0.CD" },
+		{ 0, 1, 3 << 29, "CR0.CD and NW" }, { 0, 1, 1u << 31, "CR0.PG" }, { 4, 0, 1 << 7, "CR4.PGE" },
+		{ 4, 0, 1 << 2, "CR4.TSD" },	    { 4, 0, 1 << 3, "CR4.DE" },	  { 4, 1, 1 << 13, "CR4.VMXE" },
+		{ 4, 1, 1 << 14, "CR4.SMXE" },	    { 4, 1, 1 << 6, "CR4.MCE" },  { 4, 1, 1 << 22, "CR4.PKE" },
+		{ 4, 1, 1 << 12, "CR4.LA57" },
 	};
 	struct guest g;
 
 	guest_new(&g, MODE_LONG64, SNIPPET(out_loop));
 	for (size_t i = 0; i < ARRAY_SIZE(toggles); i++) {
-		if (toggles[i].bits == 1u << 31) { /* leaving long mode this way is the user side's to emulate: only the exit */
+		if (toggles[i].bits ==
+		    1u << 31) { /* leaving long mode this way is the user side's to emulate: only the exit */
 			vcpu_load(&g.vcpu, MODE_LONG64, SNIPPET(cr0_toggle));
 			g.vcpu.run->gpr[UMBRA_RBX] = toggles[i].bits;
 			vcpu_expect(&g.vcpu, UMBRA_EXIT_CR, toggles[i].what);
@@ -428,7 +438,8 @@ static void msr_sweep(uint32_t first, uint32_t end, int write)
 		if (reason == UMBRA_EXIT_IO)
 			break;
 		if (reason == UMBRA_EXIT_EXCEPTION)
-			check(msr_may_pass(at, write), "%s of MSR %x is left to the CPU (#GP)", write ? "WRMSR" : "RDMSR", at);
+			check(msr_may_pass(at, write), "%s of MSR %x is left to the CPU (#GP)",
+			      write ? "WRMSR" : "RDMSR", at);
 		else
 			need(reason == (write ? UMBRA_EXIT_WRMSR : UMBRA_EXIT_RDMSR), "%s", vcpu_describe(&g.vcpu));
 		next++;
@@ -502,8 +513,8 @@ static void exits_real_to_prot(void)
 		vcpu_exit(&g.vcpu);
 	}
 	need(run->exit.reason == UMBRA_EXIT_IO, "%s", vcpu_describe(&g.vcpu));
-	check((run->gpr[UMBRA_RBX] & 0xffffffff) == 0x5a5a && (run->gpr[UMBRA_RCX] & 0xffffffff) == 0x12345678, "rbx %llx rcx %llx",
-	      (unsigned long long)run->gpr[UMBRA_RBX], (unsigned long long)run->gpr[UMBRA_RCX]);
+	check((run->gpr[UMBRA_RBX] & 0xffffffff) == 0x5a5a && (run->gpr[UMBRA_RCX] & 0xffffffff) == 0x12345678,
+	      "rbx %llx rcx %llx", (unsigned long long)run->gpr[UMBRA_RBX], (unsigned long long)run->gpr[UMBRA_RCX]);
 	check(run->seg[UMBRA_CS].selector == SEL_CODE32 && run->seg[UMBRA_CS].attr == 0xc09b, "CS %x attr %x",
 	      run->seg[UMBRA_CS].selector, run->seg[UMBRA_CS].attr);
 	check(run->gdtr.base == GPA_GDT && run->gdtr.limit == 63, "GDTR %llx %x", (unsigned long long)run->gdtr.base,
@@ -562,13 +573,14 @@ static void exits_user(void)
 	run->intercepts = UMBRA_ICPT_HLT;
 	run->exceptions = 1 << 13;
 	vcpu_expect(&g.vcpu, UMBRA_EXIT_EXCEPTION, "hlt at CPL 3");
-	check(run->exit.exc.vector == 13 && run->exit.exc.has_error_code && !run->exit.exc.error_code, "hlt at CPL 3: %s",
-	      vcpu_describe(&g.vcpu));
+	check(run->exit.exc.vector == 13 && run->exit.exc.has_error_code && !run->exit.exc.error_code,
+	      "hlt at CPL 3: %s", vcpu_describe(&g.vcpu));
 	vcpu_load(&g.vcpu, MODE_USER64, SNIPPET(in_user));
 	run->exceptions = 1 << 13;
 	run->want = UMBRA_STATE_SEG_CODE;
 	vcpu_expect(&g.vcpu, UMBRA_EXIT_EXCEPTION, "in at CPL 3");
-	check(run->exit.exc.vector == 13 && (run->seg[UMBRA_SS].attr >> 5 & 3) == 3, "in at CPL 3: %s", vcpu_describe(&g.vcpu));
+	check(run->exit.exc.vector == 13 && (run->seg[UMBRA_SS].attr >> 5 & 3) == 3, "in at CPL 3: %s",
+	      vcpu_describe(&g.vcpu));
 }
 
 int exits_main(void)

@@ -5,7 +5,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-static void mem_case(struct guest *g, struct snippet code, uint64_t gva, uint64_t gpa, uint32_t access, const char *what)
+static void mem_case(struct guest *g, struct snippet code, uint64_t gva, uint64_t gpa, uint32_t access,
+		     const char *what)
 {
 	struct umbra_run *run = g->vcpu.run;
 
@@ -13,11 +14,12 @@ static void mem_case(struct guest *g, struct snippet code, uint64_t gva, uint64_
 	run->gpr[UMBRA_RDI] = gva;
 	vcpu_expect(&g->vcpu, UMBRA_EXIT_MEM, what);
 	check(run->exit.mem.gpa == gpa, "%s: %s", what, vcpu_describe(&g->vcpu));
-	check((run->exit.mem.access & (UMBRA_MEM_READ | UMBRA_MEM_WRITE | UMBRA_MEM_EXEC | UMBRA_MEM_FAULT | UMBRA_MEM_WALK)) ==
-		      access,
+	check((run->exit.mem.access &
+	       (UMBRA_MEM_READ | UMBRA_MEM_WRITE | UMBRA_MEM_EXEC | UMBRA_MEM_FAULT | UMBRA_MEM_WALK)) == access,
 	      "%s: %s", what, vcpu_describe(&g->vcpu));
 	if (info()->features & UMBRA_FEAT_GVA)
-		check(run->exit.mem.access & UMBRA_MEM_GVA && run->exit.mem.gva == gva, "%s: %s", what, vcpu_describe(&g->vcpu));
+		check(run->exit.mem.access & UMBRA_MEM_GVA && run->exit.mem.gva == gva, "%s: %s", what,
+		      vcpu_describe(&g->vcpu));
 	check(!(run->exit.event.flags & UMBRA_EVENT_VALID), "%s: an event", what);
 	if (!(access & UMBRA_MEM_EXEC))
 		check(run->rip == GPA_CODE, "%s: RIP %llx", what, (unsigned long long)run->rip);
@@ -32,7 +34,8 @@ void exits_mem_hole(void)
 	mem_case(&g, SNIPPET(load), GPA_HOLE + 0xff8, GPA_HOLE + 0xff8, UMBRA_MEM_READ, "read at a page's end");
 	mem_case(&g, SNIPPET(store), GPA_HOLE + 8, GPA_HOLE + 8, UMBRA_MEM_WRITE, "write");
 	mem_case(&g, SNIPPET(jump), GPA_HOLE + 0x10, GPA_HOLE + 0x10, UMBRA_MEM_EXEC, "jump");
-	mem_case(&g, SNIPPET(load), GVA_ALIAS + GPA_HOLE + 0x18, GPA_HOLE + 0x18, UMBRA_MEM_READ, "read by another address");
+	mem_case(&g, SNIPPET(load), GVA_ALIAS + GPA_HOLE + 0x18, GPA_HOLE + 0x18, UMBRA_MEM_READ,
+		 "read by another address");
 	mem_case(&g, SNIPPET(store), GVA_ALIAS + GUEST_MEM, GUEST_MEM, UMBRA_MEM_WRITE, "first byte behind the memory");
 	/* The user side answers it: skip the load with a value. */
 	mem_case(&g, SNIPPET(load), GPA_HOLE, GPA_HOLE, UMBRA_MEM_READ, "emulated read");
@@ -108,13 +111,17 @@ void exits_mem_fault(void)
 	mprotect(mem + 2 * UMBRA_PAGE_SIZE, UMBRA_PAGE_SIZE, PROT_NONE);
 	mprotect(mem + 3 * UMBRA_PAGE_SIZE, UMBRA_PAGE_SIZE, PROT_READ);
 	need(!vm_region(&g.vm, 1, 0, GPA_HOLE, mem, 4 * UMBRA_PAGE_SIZE), "region");
-	mem_case(&g, SNIPPET(load), GPA_HOLE + 0x1000, GPA_HOLE + 0x1000, UMBRA_MEM_READ | UMBRA_MEM_FAULT, "not mapped");
+	mem_case(&g, SNIPPET(load), GPA_HOLE + 0x1000, GPA_HOLE + 0x1000, UMBRA_MEM_READ | UMBRA_MEM_FAULT,
+		 "not mapped");
 	check(run->exit.mem.error == -EFAULT, "not mapped: error %d", run->exit.mem.error);
-	mem_case(&g, SNIPPET(load), GPA_HOLE + 0x2000, GPA_HOLE + 0x2000, UMBRA_MEM_READ | UMBRA_MEM_FAULT, "PROT_NONE");
+	mem_case(&g, SNIPPET(load), GPA_HOLE + 0x2000, GPA_HOLE + 0x2000, UMBRA_MEM_READ | UMBRA_MEM_FAULT,
+		 "PROT_NONE");
 	check(run->exit.mem.error == -EFAULT, "PROT_NONE: error %d", run->exit.mem.error);
-	mem_case(&g, SNIPPET(store), GPA_HOLE + 0x3000, GPA_HOLE + 0x3000, UMBRA_MEM_WRITE | UMBRA_MEM_FAULT, "PROT_READ");
+	mem_case(&g, SNIPPET(store), GPA_HOLE + 0x3000, GPA_HOLE + 0x3000, UMBRA_MEM_WRITE | UMBRA_MEM_FAULT,
+		 "PROT_READ");
 	check(run->exit.mem.error == -EFAULT, "PROT_READ: error %d", run->exit.mem.error);
-	mem_case(&g, SNIPPET(jump), GPA_HOLE + 0x2010, GPA_HOLE + 0x2010, UMBRA_MEM_EXEC | UMBRA_MEM_FAULT, "jump to PROT_NONE");
+	mem_case(&g, SNIPPET(jump), GPA_HOLE + 0x2010, GPA_HOLE + 0x2010, UMBRA_MEM_EXEC | UMBRA_MEM_FAULT,
+		 "jump to PROT_NONE");
 	vcpu_load(&g.vcpu, MODE_LONG64, SNIPPET(load));
 	run->gpr[UMBRA_RDI] = GPA_HOLE + 0x3000;
 	vcpu_expect_io(&g.vcpu, PORT_DONE, "read of PROT_READ");
@@ -165,10 +172,11 @@ void exits_flush_tlb(void)
 		vcpu_exit(&g.vcpu);
 		check(!run->flags, "flags %x are not cleared", run->flags);
 		if (round & 1)
-			check(run->exit.reason == UMBRA_EXIT_IO && run->gpr[UMBRA_RBX] == 0xaaaa, "round %d: %s, rbx %llx", round,
-			      vcpu_describe(&g.vcpu), (unsigned long long)run->gpr[UMBRA_RBX]);
+			check(run->exit.reason == UMBRA_EXIT_IO && run->gpr[UMBRA_RBX] == 0xaaaa,
+			      "round %d: %s, rbx %llx", round, vcpu_describe(&g.vcpu),
+			      (unsigned long long)run->gpr[UMBRA_RBX]);
 		else
-			check(run->exit.reason == UMBRA_EXIT_MEM && run->exit.mem.gpa == (1 << 21) + GPA_DATA, "round %d: %s", round,
-			      vcpu_describe(&g.vcpu));
+			check(run->exit.reason == UMBRA_EXIT_MEM && run->exit.mem.gpa == (1 << 21) + GPA_DATA,
+			      "round %d: %s", round, vcpu_describe(&g.vcpu));
 	}
 }

@@ -90,8 +90,8 @@ static void kick_rounds(struct runner *r, uint64_t kicks, const char *what)
 		     (unsigned long long)kicks);
 	}
 	usleep(20000);
-	check(r->interrupted - start == kicks, "%s: %llu kicks, %llu times INTERRUPTED", what, (unsigned long long)kicks,
-	      (unsigned long long)(r->interrupted - start));
+	check(r->interrupted - start == kicks, "%s: %llu kicks, %llu times INTERRUPTED", what,
+	      (unsigned long long)kicks, (unsigned long long)(r->interrupted - start));
 }
 
 /* In the guest, which does nothing else; the next RUN begins while the next kick comes. */
@@ -153,13 +153,14 @@ static void kick_before(void)
 		vcpu_skip(&g.vcpu);
 	}
 	/* Nothing was entered: the guest's counter counts the OUTs only. */
-	check(g.vcpu.run->gpr[UMBRA_RAX] == rounds - 1, "the guest did %llu rounds", (unsigned long long)g.vcpu.run->gpr[UMBRA_RAX]);
+	check(g.vcpu.run->gpr[UMBRA_RAX] == rounds - 1, "the guest did %llu rounds",
+	      (unsigned long long)g.vcpu.run->gpr[UMBRA_RAX]);
 	/* NO_ENTRY does not eat a kick. */
 	vcpu_kick(&g.vcpu);
 	g.vcpu.run->flags = UMBRA_RUN_NO_ENTRY;
 	need(!vcpu_run(&g.vcpu), "RUN");
-	check(g.vcpu.run->exit.reason == UMBRA_EXIT_NONE || g.vcpu.run->exit.reason == UMBRA_EXIT_INTERRUPTED, "no entry: %s",
-	      vcpu_describe(&g.vcpu));
+	check(g.vcpu.run->exit.reason == UMBRA_EXIT_NONE || g.vcpu.run->exit.reason == UMBRA_EXIT_INTERRUPTED,
+	      "no entry: %s", vcpu_describe(&g.vcpu));
 	if (g.vcpu.run->exit.reason == UMBRA_EXIT_NONE) {
 		need(!vcpu_run(&g.vcpu), "RUN");
 		check(g.vcpu.run->exit.reason == UMBRA_EXIT_INTERRUPTED, "after no entry: %s", vcpu_describe(&g.vcpu));
@@ -196,7 +197,7 @@ static void kick_storm(void)
 
 	runner_start(&r, SNIPPET(out_loop), -1);
 	for (int i = 0; i < 2; i++) {
-		s[i] = (struct storm){ .vcpu = &r.guest.vcpu, .kicks = scaled(20000) };
+		s[i] = (struct storm) { .vcpu = &r.guest.vcpu, .kicks = scaled(20000) };
 		need(!pthread_create(&s[i].thread, NULL, storm_thread, &s[i]), "thread");
 	}
 	for (int i = 0; i < 2; i++)
@@ -266,12 +267,8 @@ static void kick_none(void)
 int kick_main(void)
 {
 	static const struct test tests[] = {
-		{ "none", kick_none, 30 },
-		{ "before", kick_before, 60 },
-		{ "one_cpu", kick_one_cpu, 120 },
-		{ "spin", kick_spin, 180 },
-		{ "exits", kick_exits, 180 },
-		{ "storm", kick_storm, 120 },
+		{ "none", kick_none, 30 },	  { "before", kick_before, 60 }, { "one_cpu", kick_one_cpu, 120 },
+		{ "spin", kick_spin, 180 },	  { "exits", kick_exits, 180 },	 { "storm", kick_storm, 120 },
 		{ "signals", kick_signals, 120 },
 	};
 

@@ -21,7 +21,7 @@ int test_list;
 static struct result {
 	int failed, skipped;
 	char reason[400];
-} *result;
+} * result;
 
 static void reason_set(const char *format, va_list args)
 {
@@ -168,9 +168,24 @@ int counters_zero_wait(void)
 
 /* Lines of the kernel's log that must not be there. */
 static const char *const complaints[] = {
-	"WARNING:", "BUG:", "BUG ", "Oops", "general protection", "unchecked MSR", "Bad FPU state",
-	"Call Trace", "soft lockup", "hard LOCKUP", "blocked for more than", "rcu_sched self-detected",
-	"rcu_preempt self-detected", "detected stalls", "bad page", "Bad page", "scheduling while atomic", "unexpected VM",
+	"WARNING:",
+	"BUG:",
+	"BUG ",
+	"Oops",
+	"general protection",
+	"unchecked MSR",
+	"Bad FPU state",
+	"Call Trace",
+	"soft lockup",
+	"hard LOCKUP",
+	"blocked for more than",
+	"rcu_sched self-detected",
+	"rcu_preempt self-detected",
+	"detected stalls",
+	"bad page",
+	"Bad page",
+	"scheduling while atomic",
+	"unexpected VM",
 };
 
 static int log_complaints(char *last, size_t size)
@@ -344,7 +359,9 @@ void *memory_new(size_t size, size_t align)
 
 int vm_region(struct vm *vm, uint32_t slot, uint64_t flags, uint64_t gpa, const void *addr, uint64_t size)
 {
-	struct umbra_region region = { .slot = slot, .flags = flags, .gpa = gpa, .addr = (uintptr_t)addr, .size = size };
+	struct umbra_region region = {
+		.slot = slot, .flags = flags, .gpa = gpa, .addr = (uintptr_t)addr, .size = size
+	};
 
 	return ioctl(vm->fd, UMBRA_VM_SET_REGION, &region) ? -errno : 0;
 }
@@ -365,8 +382,14 @@ static void tables_write(struct vm *vm)
 {
 	static const unsigned char handler[] = { 0xe6, PORT_VECTORED, 0x48, 0xcf }; /* out %al,$n; iretq */
 	static const uint64_t gdt[] = {
-		0, 0x00af9b000000ffff, 0x00cf93000000ffff, 0x00cf9b000000ffff,
-		0x00008b0000000067ULL | (uint64_t)GPA_TSS << 16, 0, 0x00affb000000ffff, 0x00cff3000000ffff,
+		0,
+		0x00af9b000000ffff,
+		0x00cf93000000ffff,
+		0x00cf9b000000ffff,
+		0x00008b0000000067ULL | (uint64_t)GPA_TSS << 16,
+		0,
+		0x00affb000000ffff,
+		0x00cff3000000ffff,
 	};
 	uint64_t i;
 
@@ -385,7 +408,7 @@ static void tables_write(struct vm *vm)
 	}
 	memset(vm->mem + GPA_TSS, 0, 0x68);
 	put64(vm, GPA_TSS + 4, GPA_STACK - 0x8000); /* RSP0 */
-	vm->mem[GPA_TSS + 0x66] = 0x68; /* no I/O bitmap */
+	vm->mem[GPA_TSS + 0x66] = 0x68;		    /* no I/O bitmap */
 	memset(vm->mem + GPA_ROOT, 0, 0x4000);
 	put64(vm, GPA_ROOT, GPA_PDPT | 7);
 	put64(vm, GPA_PDPT, GPA_PD | 7);
@@ -462,7 +485,7 @@ void vcpu_destroy(struct vcpu *vcpu)
 
 static struct umbra_segment segment(uint16_t selector, uint16_t attr, uint32_t limit, uint64_t base)
 {
-	return (struct umbra_segment){ .selector = selector, .attr = attr, .limit = limit, .base = base };
+	return (struct umbra_segment) { .selector = selector, .attr = attr, .limit = limit, .base = base };
 }
 
 static void state_segments(struct umbra_run *run, enum guest_mode mode)
@@ -483,19 +506,19 @@ static void state_segments(struct umbra_run *run, enum guest_mode mode)
 		run->seg[i] = i == UMBRA_CS ? code : data;
 	run->seg[UMBRA_LDTR] = segment(0, 0, 0, 0);
 	run->seg[UMBRA_TR] = segment(SEL_TSS, 0x008b, 0x67, GPA_TSS);
-	run->gdtr = (struct umbra_dtable){ .base = GPA_GDT, .limit = 8 * 8 - 1 };
-	run->idtr = (struct umbra_dtable){ .base = mode == MODE_REAL ? 0 : GPA_IDT,
-					   .limit = mode == MODE_REAL ? 0x3ff : 0xfff };
+	run->gdtr = (struct umbra_dtable) { .base = GPA_GDT, .limit = 8 * 8 - 1 };
+	run->idtr = (struct umbra_dtable) { .base = mode == MODE_REAL ? 0 : GPA_IDT,
+					    .limit = mode == MODE_REAL ? 0x3ff : 0xfff };
 }
 
 void vcpu_state(struct umbra_run *run, enum guest_mode mode, uint64_t rip)
 {
 	static const uint64_t cr0[] = {
-		[MODE_LONG64] = 0x80050033, [MODE_USER64] = 0x80050033, [MODE_REAL] = 0x10,
-		[MODE_PROT32] = 0x33, [MODE_PAGING32] = 0x80050033, [MODE_PAE] = 0x80050033,
+		[MODE_LONG64] = 0x80050033, [MODE_USER64] = 0x80050033,	  [MODE_REAL] = 0x10,
+		[MODE_PROT32] = 0x33,	    [MODE_PAGING32] = 0x80050033, [MODE_PAE] = 0x80050033,
 	};
 	static const uint64_t cr4[] = {
-		[MODE_LONG64] = 0x620, [MODE_USER64] = 0x620, [MODE_REAL] = 0,
+		[MODE_LONG64] = 0x620, [MODE_USER64] = 0x620,	[MODE_REAL] = 0,
 		[MODE_PROT32] = 0x600, [MODE_PAGING32] = 0x610, [MODE_PAE] = 0x620,
 	};
 
@@ -628,7 +651,8 @@ void vcpu_expect_io(struct vcpu *vcpu, uint16_t port, const char *what)
 
 void vcpu_expect_vector(struct vcpu *vcpu, unsigned int vector, struct frame *frame, const char *what)
 {
-	static const uint32_t with_code = 1u << 8 | 1u << 10 | 1u << 11 | 1u << 12 | 1u << 13 | 1u << 14 | 1u << 17 | 1u << 21;
+	static const uint32_t with_code =
+		1u << 8 | 1u << 10 | 1u << 11 | 1u << 12 | 1u << 13 | 1u << 14 | 1u << 17 | 1u << 21;
 	uint64_t rsp;
 
 	vcpu_expect_io(vcpu, PORT_VECTORED, what);
@@ -655,9 +679,11 @@ void vcpu_iret(struct vcpu *vcpu)
 const char *exit_name(uint32_t reason)
 {
 	static const char *const names[UMBRA_EXIT_REASONS] = {
-		"NONE", "INTERRUPTED", "DEADLINE", "IO", "MEM", "CPUID", "RDMSR", "WRMSR", "HLT", "CR", "DR", "XSETBV",
-		"EXCEPTION", "INTR_WINDOW", "NMI_WINDOW", "SHUTDOWN", "PAUSE", "INVD", "WBINVD", "INVLPG", "RDPMC",
-		"RDTSC", "MONITOR", "MWAIT", "UNDEFINED", "TASK_SWITCH", "TPR", "BAD_STATE", "UNKNOWN",
+		"NONE",	     "INTERRUPTED", "DEADLINE",	  "IO",	       "MEM",	  "CPUID",
+		"RDMSR",     "WRMSR",	    "HLT",	  "CR",	       "DR",	  "XSETBV",
+		"EXCEPTION", "INTR_WINDOW", "NMI_WINDOW", "SHUTDOWN",  "PAUSE",	  "INVD",
+		"WBINVD",    "INVLPG",	    "RDPMC",	  "RDTSC",     "MONITOR", "MWAIT",
+		"UNDEFINED", "TASK_SWITCH", "TPR",	  "BAD_STATE", "UNKNOWN",
 	};
 
 	return reason < UMBRA_EXIT_REASONS ? names[reason] : "?";

@@ -13,7 +13,7 @@ struct state_case {
 	const char *name;
 	uint32_t rule;
 	uint64_t value;
-	int or;
+	int or ;
 	size_t offset, size;
 };
 
@@ -195,7 +195,8 @@ void negative_state(void)
 		g.vcpu.run->flags = UMBRA_RUN_NO_ENTRY;
 		case_apply(&cases[i], g.vcpu.run);
 		if (vcpu_exit(&g.vcpu) != UMBRA_EXIT_BAD_STATE || g.vcpu.run->exit.bad.rule != cases[i].rule)
-			fail("%s, no entry: want rule %u, got %s", cases[i].name, cases[i].rule, vcpu_describe(&g.vcpu));
+			fail("%s, no entry: want rule %u, got %s", cases[i].name, cases[i].rule,
+			     vcpu_describe(&g.vcpu));
 	}
 	base_runs(&g.vcpu, &base, "all of them");
 	event_cases(&g.vcpu, &base);
@@ -224,7 +225,7 @@ void negative_state_hardware(void)
 	}
 	if (info()->hw == UMBRA_HW_VMX) { /* #GP always has an error code in protected mode */
 		memcpy(g.vcpu.run, &base, offsetof(struct umbra_run, exit));
-		g.vcpu.run->inject = (struct umbra_event){ 13, UMBRA_EVENT_EXC, UMBRA_EVENT_VALID, 0, 0 };
+		g.vcpu.run->inject = (struct umbra_event) { 13, UMBRA_EVENT_EXC, UMBRA_EVENT_VALID, 0, 0 };
 		if (vcpu_exit(&g.vcpu) != UMBRA_EXIT_BAD_STATE || g.vcpu.run->exit.bad.rule != UMBRA_BAD_CONTROLS)
 			fail("#GP without error code: want rule 2, got %s", vcpu_describe(&g.vcpu));
 		base_runs(&g.vcpu, &base, "#GP without error code");
@@ -265,7 +266,8 @@ static void *flip_thread(void *arg)
 		unsigned char old = at < offsetof(struct umbra_run, exit) ? good[at] : 0;
 
 		/* The deadline and IF bound the guest; on some emulators nothing else does. */
-		if ((at & ~7UL) == offsetof(struct umbra_run, deadline_tsc) || (at & ~7UL) == offsetof(struct umbra_run, rflags))
+		if ((at & ~7UL) == offsetof(struct umbra_run, deadline_tsc) ||
+		    (at & ~7UL) == offsetof(struct umbra_run, rflags))
 			continue;
 		bytes[at] = (unsigned char)(old ^ 1 << (random_next(&f->seed) & 7));
 		if (random_next(&f->seed) & 7)
@@ -287,8 +289,8 @@ void negative_flip(void)
 
 	guest_new(&g, MODE_LONG64, SNIPPET(out_loop));
 	memcpy(&base, g.vcpu.run, sizeof(base));
-	base.inject = (struct umbra_event){ 0x40, UMBRA_EVENT_INTR, 0, 0, 0 };
-	flipper = (struct flipper){ g.vcpu.run, &base, 12345 };
+	base.inject = (struct umbra_event) { 0x40, UMBRA_EVENT_INTR, 0, 0, 0 };
+	flipper = (struct flipper) { g.vcpu.run, &base, 12345 };
 	need(!pthread_create(&thread, NULL, flip_thread, &flipper), "thread");
 	while (time_ms() < end) {
 		vcpu_load(&g.vcpu, MODE_LONG64, SNIPPET(out_loop)); /* a guest gone wild may have written anywhere */
@@ -303,14 +305,15 @@ void negative_flip(void)
 			need(!error, "RUN: %s", strerror(-error));
 			error = vcpu_run(&g.vcpu);
 			need(!error, "RUN: %s", strerror(-error));
-			seen[g.vcpu.run->exit.reason < UMBRA_EXIT_REASONS ? g.vcpu.run->exit.reason : UMBRA_EXIT_REASONS]++;
+			seen[g.vcpu.run->exit.reason < UMBRA_EXIT_REASONS ? g.vcpu.run->exit.reason
+									  : UMBRA_EXIT_REASONS]++;
 		}
 	}
 	flip_stop = 1;
 	pthread_join(thread, NULL);
 	check(seen[UMBRA_EXIT_BAD_STATE] > 0, "the flipper never hit");
-	note("flip: %u IO, %u BAD_STATE, %u MEM, %u SHUTDOWN, %u DEADLINE", seen[UMBRA_EXIT_IO], seen[UMBRA_EXIT_BAD_STATE],
-	     seen[UMBRA_EXIT_MEM], seen[UMBRA_EXIT_SHUTDOWN], seen[UMBRA_EXIT_DEADLINE]);
+	note("flip: %u IO, %u BAD_STATE, %u MEM, %u SHUTDOWN, %u DEADLINE", seen[UMBRA_EXIT_IO],
+	     seen[UMBRA_EXIT_BAD_STATE], seen[UMBRA_EXIT_MEM], seen[UMBRA_EXIT_SHUTDOWN], seen[UMBRA_EXIT_DEADLINE]);
 	vcpu_load(&g.vcpu, MODE_LONG64, SNIPPET(out_loop));
 	base_runs(&g.vcpu, &base, "after the flipper");
 }
