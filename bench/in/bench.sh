@@ -8,7 +8,7 @@ die() { echo "bench: $*"; exit 1; }
 wanted() { case ,${bench:-exits,start,boot,memory}, in *,$1,*) ;; *) return 1 ;; esac; }
 on() { [ "$1" = stock ] || echo umbra run --; } # what a command on that hypervisor begins with
 # Umbra and stock KVM never at once: newer kernels hold VMX as long as kvm-intel is loaded.
-load() { ${1}_load || die "$1 does not load"; }
+load() { ${1}_load || die "$1 does not load: $(dmesg | tail -n 1)"; }
 unload() {
 	if [ "$1" = umbra ]; then
 		umbra_idle || die "Umbra has VMs, vCPUs or pages left over"
