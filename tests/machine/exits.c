@@ -115,8 +115,8 @@ static void exits_groups(void)
 		vcpu_expect_io(&g.vcpu, 0x80, "groups");
 		check(run->exit.valid == run->want, "valid %llx", (unsigned long long)run->exit.valid);
 		for (int i = 1; i < UMBRA_GPRS; i++)
-			check(i == UMBRA_RSP || run->gpr[i] == 0x0101010101010101ULL * (unsigned int)(i + 1), "gpr %d: %llx", i,
-			      (unsigned long long)run->gpr[i]);
+			check(i == UMBRA_RSP || run->gpr[i] == 0x0101010101010101ULL * (unsigned int)(i + 1),
+			      "gpr %d: %llx", i, (unsigned long long)run->gpr[i]);
 		check(run->cr2 == 0x1234567890, "CR2 %llx", (unsigned long long)run->cr2);
 		check(run->gpr[UMBRA_RAX] == 0x0101010101010101ULL + (unsigned int)round, "RAX %llx",
 		      (unsigned long long)run->gpr[UMBRA_RAX]);
@@ -148,10 +148,11 @@ static void exits_groups(void)
 		check(run->exit.valid == UMBRA_STATE_ALL, "no entry: valid %llx", (unsigned long long)run->exit.valid);
 		vcpu_expect_io(&g.vcpu, 0x80, "all groups");
 		check(!memcmp(run->seg, before.seg, sizeof(run->seg)), "segments differ");
-		check(!memcmp(&run->gdtr, &before.gdtr, sizeof(run->gdtr)) && !memcmp(&run->idtr, &before.idtr, sizeof(run->idtr)),
+		check(!memcmp(&run->gdtr, &before.gdtr, sizeof(run->gdtr)) &&
+			      !memcmp(&run->idtr, &before.idtr, sizeof(run->idtr)),
 		      "GDTR or IDTR differ");
-		check(run->cr0 == before.cr0 && run->cr3 == before.cr3 && run->cr4 == before.cr4 && run->efer == before.efer &&
-			      run->xcr0 == before.xcr0,
+		check(run->cr0 == before.cr0 && run->cr3 == before.cr3 && run->cr4 == before.cr4 &&
+			      run->efer == before.efer && run->xcr0 == before.xcr0,
 		      "CR: %llx %llx %llx %llx %llx", (unsigned long long)run->cr0, (unsigned long long)run->cr3,
 		      (unsigned long long)run->cr4, (unsigned long long)run->efer, (unsigned long long)run->xcr0);
 		check(!memcmp(run->dr, before.dr, sizeof(run->dr)) && run->dr7 == before.dr7, "DR differ");
@@ -315,17 +316,19 @@ static void exits_cr(void)
 		uint64_t bits;
 		const char *what;
 	} toggles[] = {
-		{ 0, 0, 1 << 3, "CR0.TS" }, { 0, 0, 1 << 1, "CR0.MP" }, { 0, 0, 1 << 16, "CR0.WP" }, { 0, 0, 1 << 18, "CR0.AM" },
-		{ 0, 1, 1 << 5, "CR0.NE" }, { 0, 1, 1 << 30, "CR0.CD" }, { 0, 1, 3 << 29, "CR0.CD and NW" },
-		{ 0, 1, 1u << 31, "CR0.PG" }, { 4, 0, 1 << 7, "CR4.PGE" }, { 4, 0, 1 << 2, "CR4.TSD" }, { 4, 0, 1 << 3, "CR4.DE" },
-		{ 4, 1, 1 << 13, "CR4.VMXE" }, { 4, 1, 1 << 14, "CR4.SMXE" }, { 4, 1, 1 << 6, "CR4.MCE" },
-		{ 4, 1, 1 << 22, "CR4.PKE" }, { 4, 1, 1 << 12, "CR4.LA57" },
+		{ 0, 0, 1 << 3, "CR0.TS" },	    { 0, 0, 1 << 1, "CR0.MP" },	  { 0, 0, 1 << 16, "CR0.WP" },
+		{ 0, 0, 1 << 18, "CR0.AM" },	    { 0, 1, 1 << 5, "CR0.NE" },	  { 0, 1, 1 << 30, "CR0.CD" },
+		{ 0, 1, 3 << 29, "CR0.CD and NW" }, { 0, 1, 1u << 31, "CR0.PG" }, { 4, 0, 1 << 7, "CR4.PGE" },
+		{ 4, 0, 1 << 2, "CR4.TSD" },	    { 4, 0, 1 << 3, "CR4.DE" },	  { 4, 1, 1 << 13, "CR4.VMXE" },
+		{ 4, 1, 1 << 14, "CR4.SMXE" },	    { 4, 1, 1 << 6, "CR4.MCE" },  { 4, 1, 1 << 22, "CR4.PKE" },
+		{ 4, 1, 1 << 12, "CR4.LA57" },
 	};
 	struct guest g;
 
 	guest_new(&g, MODE_LONG64, SNIPPET(out_loop));
 	for (size_t i = 0; i < ARRAY_SIZE(toggles); i++) {
-		if (toggles[i].bits == 1u << 31) { /* leaving long mode this way is the user side's to emulate: only the exit */
+		if (toggles[i].bits ==
+		    1u << 31) { /* leaving long mode this way is the user side's to emulate: only the exit */
 			vcpu_load(&g.vcpu, MODE_LONG64, SNIPPET(cr0_toggle));
 			g.vcpu.run->gpr[UMBRA_RBX] = toggles[i].bits;
 			vcpu_expect(&g.vcpu, VMEXIT_CR, toggles[i].what);

@@ -8,8 +8,8 @@
 struct step {
 	const char *what;
 	uint32_t reason;
-	uint16_t port;	     /* IO */
-	uint8_t size, flags; /* IO */
+	uint16_t port;		/* IO */
+	uint8_t size, flags;	/* IO */
 	uint8_t addr_size, seg; /* string IO */
 	uint8_t cr, op, gpr; /* CR; DR: cr is the number, op 1 for a write */
 	uint8_t vector;	     /* EXCEPTION */

@@ -11,7 +11,9 @@ static uint64_t at(struct snippet code, int n)
 
 static struct umbra_event event(uint8_t type, uint8_t vector, uint8_t insn_len)
 {
-	return (struct umbra_event){ .vector = vector, .type = type, .flags = UMBRA_EVENT_VALID, .insn_len = insn_len };
+	return (struct umbra_event) {
+		.vector = vector, .type = type, .flags = UMBRA_EVENT_VALID, .insn_len = insn_len
+	};
 }
 
 /* Nothing intercepted: the guest's own handlers get each exception, with the right frame. */
@@ -23,8 +25,13 @@ void exits_vectored(void)
 		int trap; /* RIP in the frame is behind the instruction */
 		const char *what;
 	} want[] = {
-		{ 6, 0, 0, "ud2" }, { 3, 0, 1, "int3" }, { 0x80, 0, 1, "int 80h" }, { 0, 0, 0, "div by 0" },
-		{ 14, 2, 0, "page not present" }, { 13, 0, 0, "not canonical" }, { 13, 0x8888 & ~3, 0, "bad selector" },
+		{ 6, 0, 0, "ud2" },
+		{ 3, 0, 1, "int3" },
+		{ 0x80, 0, 1, "int 80h" },
+		{ 0, 0, 0, "div by 0" },
+		{ 14, 2, 0, "page not present" },
+		{ 13, 0, 0, "not canonical" },
+		{ 13, 0x8888 & ~3, 0, "bad selector" },
 	};
 	struct snippet code = SNIPPET(traps);
 	uint64_t gate;
@@ -38,11 +45,12 @@ void exits_vectored(void)
 	memcpy(&gate, g.vm.mem + GPA_IDT, 8);
 	for (size_t i = 0; i < ARRAY_SIZE(want); i++) {
 		vcpu_expect_vector(&g.vcpu, want[i].vector, &f, want[i].what);
-		check(f.rip == at(code, (int)i) + (want[i].trap ? code.at[i].len : 0), "%s: RIP in the frame %llx", want[i].what,
-		      (unsigned long long)f.rip);
-		check(f.error_code == want[i].error_code, "%s: error code %llx", want[i].what, (unsigned long long)f.error_code);
-		check(f.cs == SEL_CODE64 && f.rsp == GPA_STACK, "%s: CS %llx RSP %llx", want[i].what, (unsigned long long)f.cs,
-		      (unsigned long long)f.rsp);
+		check(f.rip == at(code, (int)i) + (want[i].trap ? code.at[i].len : 0), "%s: RIP in the frame %llx",
+		      want[i].what, (unsigned long long)f.rip);
+		check(f.error_code == want[i].error_code, "%s: error code %llx", want[i].what,
+		      (unsigned long long)f.error_code);
+		check(f.cs == SEL_CODE64 && f.rsp == GPA_STACK, "%s: CS %llx RSP %llx", want[i].what,
+		      (unsigned long long)f.cs, (unsigned long long)f.rsp);
 		if (want[i].vector == 14)
 			check(run->cr2 == 0x200000000, "CR2 %llx", (unsigned long long)run->cr2);
 		f.rip = at(code, (int)i) + code.at[i].len;
@@ -62,8 +70,11 @@ void exits_intercepted(void)
 		uint64_t payload;
 		const char *what;
 	} want[] = {
-		{ 6, 0, 0, 0, "ud2" }, { 3, 0, 0, 0, "int3" }, { 0, 0, 0, 0, "div by 0" },
-		{ 14, 1, 2, 0x200000000, "page not present" }, { 13, 1, 0, 0, "not canonical" },
+		{ 6, 0, 0, 0, "ud2" },
+		{ 3, 0, 0, 0, "int3" },
+		{ 0, 0, 0, 0, "div by 0" },
+		{ 14, 1, 2, 0x200000000, "page not present" },
+		{ 13, 1, 0, 0, "not canonical" },
 		{ 13, 1, 0x8888 & ~3, 0, "bad selector" },
 	};
 	struct snippet code = SNIPPET(traps);
@@ -247,10 +258,11 @@ static void cut_short_case(struct guest *g, struct umbra_event ev, uint64_t fram
 	vcpu_expect(&g->vcpu, VMEXIT_MEM, what);
 	check(g->vcpu.exit.mem.access & UMBRA_MEM_WRITE && g->vcpu.exit.mem.gpa >= GPA_HOLE && g->vcpu.exit.mem.gpa < GPA_HOLE + 0x1000,
 	      "%s: %s", what, vcpu_describe(&g->vcpu));
-	check(run->exit.event.flags == ev.flags && run->exit.event.type == ev.type && run->exit.event.vector == ev.vector &&
-		      run->exit.event.insn_len == ev.insn_len && run->exit.event.error_code == ev.error_code,
-	      "%s: handed back: vector %u type %u flags %x length %u", what, run->exit.event.vector, run->exit.event.type,
-	      run->exit.event.flags, run->exit.event.insn_len);
+	check(run->exit.event.flags == ev.flags && run->exit.event.type == ev.type &&
+		      run->exit.event.vector == ev.vector && run->exit.event.insn_len == ev.insn_len &&
+		      run->exit.event.error_code == ev.error_code,
+	      "%s: handed back: vector %u type %u flags %x length %u", what, run->exit.event.vector,
+	      run->exit.event.type, run->exit.event.flags, run->exit.event.insn_len);
 	check(run->rip == GPA_CODE, "%s: RIP %llx", what, (unsigned long long)run->rip);
 	run->gpr[UMBRA_RSP] = GPA_STACK;
 	run->inject = run->exit.event;
@@ -363,8 +375,9 @@ void exits_tsc(void)
 		vcpu_expect_io(&g.vcpu, PORT_DONE, "rdtsc");
 		after = tsc_read();
 		guest = run->gpr[UMBRA_RBX] - offsets[i];
-		check(guest >= before && guest <= after, "offset %llx: %llu not in %llu..%llu", (unsigned long long)offsets[i],
-		      (unsigned long long)guest, (unsigned long long)before, (unsigned long long)after);
+		check(guest >= before && guest <= after, "offset %llx: %llu not in %llu..%llu",
+		      (unsigned long long)offsets[i], (unsigned long long)guest, (unsigned long long)before,
+		      (unsigned long long)after);
 	}
 }
 
@@ -404,7 +417,8 @@ void exits_gs_base(void)
 	vcpu_expect_io(&g.vcpu, PORT_DONE, "swapgs");
 	asm volatile("rdgsbase %0" : "=r"(read));
 	check(read == mine, "the thread's GS base is %llx", (unsigned long long)read);
-	check(run->gpr[UMBRA_RBX] == mine, "after SWAPGS the guest reads %llx", (unsigned long long)run->gpr[UMBRA_RBX]);
+	check(run->gpr[UMBRA_RBX] == mine, "after SWAPGS the guest reads %llx",
+	      (unsigned long long)run->gpr[UMBRA_RBX]);
 	check(run->seg[UMBRA_GS].base == 0x7f0000001000, "the guest's GS base is %llx",
 	      (unsigned long long)run->seg[UMBRA_GS].base);
 	/* One SWAPGS only: the other value goes to the thread. */

@@ -5,7 +5,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-static void mem_case(struct guest *g, struct snippet code, uint64_t gva, uint64_t gpa, uint32_t access, const char *what)
+static void mem_case(struct guest *g, struct snippet code, uint64_t gva, uint64_t gpa, uint32_t access,
+		     const char *what)
 {
 	struct umbra_run *run = g->vcpu.run;
 
@@ -32,7 +33,8 @@ void exits_mem_hole(void)
 	mem_case(&g, SNIPPET(load), GPA_HOLE + 0xff8, GPA_HOLE + 0xff8, UMBRA_MEM_READ, "read at a page's end");
 	mem_case(&g, SNIPPET(store), GPA_HOLE + 8, GPA_HOLE + 8, UMBRA_MEM_WRITE, "write");
 	mem_case(&g, SNIPPET(jump), GPA_HOLE + 0x10, GPA_HOLE + 0x10, UMBRA_MEM_EXEC, "jump");
-	mem_case(&g, SNIPPET(load), GVA_ALIAS + GPA_HOLE + 0x18, GPA_HOLE + 0x18, UMBRA_MEM_READ, "read by another address");
+	mem_case(&g, SNIPPET(load), GVA_ALIAS + GPA_HOLE + 0x18, GPA_HOLE + 0x18, UMBRA_MEM_READ,
+		 "read by another address");
 	mem_case(&g, SNIPPET(store), GVA_ALIAS + GUEST_MEM, GUEST_MEM, UMBRA_MEM_WRITE, "first byte behind the memory");
 	/* The user side answers it: skip the load with a value. */
 	mem_case(&g, SNIPPET(load), GPA_HOLE, GPA_HOLE, UMBRA_MEM_READ, "emulated read");

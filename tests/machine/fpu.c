@@ -20,7 +20,7 @@
 static struct shared {
 	volatile int stop;
 	volatile uint64_t hog_rounds, hog_errors;
-} *shared;
+} * shared;
 
 static void pattern_write(unsigned char *at, uint64_t seed)
 {
@@ -79,7 +79,7 @@ static void fpu_guest(struct guest *g, uint64_t rounds, uint64_t seed)
 
 /* ---- those who use the FPU too ---- */
 
-#define HOG_REGISTERS(op)                                                                                    \
+#define HOG_REGISTERS(op) \
 	op(0) op(1) op(2) op(3) op(4) op(5) op(6) op(7) op(8) op(9) op(10) op(11) op(12) op(13) op(14) op(15)
 #define HOG_LOAD(n) "movups " #n "*16(%0), %%xmm" #n "\n"
 #define HOG_STORE(n) "movups %%xmm" #n ", " #n "*16(%1)\n"
@@ -92,15 +92,15 @@ static void hog(unsigned int seed)
 	while (!shared->stop) {
 		for (int i = 0; i < 32; i++)
 			in[i] = random_next(&state);
-		asm volatile(HOG_REGISTERS(HOG_LOAD)
-			     "mov $20000, %%ecx\n"
-			     "1: dec %%ecx\n"
-			     "jnz 1b\n"
-			     "mov $24, %%eax\n" /* sched_yield */
-			     "syscall\n" HOG_REGISTERS(HOG_STORE)
-			     : : "r"(in), "r"(out)
-			     : "rax", "rcx", "r11", "memory", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7",
-			       "xmm8", "xmm9", "xmm10", "xmm11", "xmm12", "xmm13", "xmm14", "xmm15");
+		asm volatile(HOG_REGISTERS(HOG_LOAD) "mov $20000, %%ecx\n"
+						     "1: dec %%ecx\n"
+						     "jnz 1b\n"
+						     "mov $24, %%eax\n" /* sched_yield */
+						     "syscall\n" HOG_REGISTERS(HOG_STORE)
+			     :
+			     : "r"(in), "r"(out)
+			     : "rax", "rcx", "r11", "memory", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6",
+			       "xmm7", "xmm8", "xmm9", "xmm10", "xmm11", "xmm12", "xmm13", "xmm14", "xmm15");
 		if (memcmp(in, out, sizeof(in)))
 			__atomic_add_fetch(&shared->hog_errors, 1, __ATOMIC_RELAXED);
 		__atomic_add_fetch(&shared->hog_rounds, 1, __ATOMIC_RELAXED);
@@ -139,7 +139,8 @@ static void result_check(struct guest *g, const struct fpu_loop *loop, uint64_t 
 	const struct umbra_run *run = g->vcpu.run;
 
 	need(!loop->error, "loop: %d (%s)", loop->error, vcpu_describe(&g->vcpu));
-	check(run->gpr[13] == rounds, "%llu rounds of %llu", (unsigned long long)run->gpr[13], (unsigned long long)rounds);
+	check(run->gpr[13] == rounds, "%llu rounds of %llu", (unsigned long long)run->gpr[13],
+	      (unsigned long long)rounds);
 	check(!run->gpr[15], "the guest's registers were wrong %llu times in %llu rounds, last after exit kind %llu",
 	      (unsigned long long)run->gpr[15], (unsigned long long)rounds, (unsigned long long)run->gpr[14]);
 }
@@ -194,8 +195,10 @@ static void fpu_crowd(void)
 	sigaction(SIGUSR1, &action, NULL);
 	for (int i = 0; i < 2; i++) {
 		fpu_guest(&t[i].guest, rounds, 77 + (uint64_t)i);
-		t[i].loop = (struct fpu_loop){ .vcpu = &t[i].guest.vcpu, .code = fpu_code(), .drop_every = 11 + (uint64_t)i,
-					       .drop = t[i].guest.vm.mem + GPA_DROP };
+		t[i].loop = (struct fpu_loop) { .vcpu = &t[i].guest.vcpu,
+						.code = fpu_code(),
+						.drop_every = 11 + (uint64_t)i,
+						.drop = t[i].guest.vm.mem + GPA_DROP };
 		t[i].cpu = i % cpu_count_online();
 		need(!pthread_create(&t[i].thread, NULL, guest_thread, &t[i]), "thread");
 	}
@@ -230,7 +233,7 @@ static void fpu_migrate(void)
 		skip_test("one CPU only");
 	hogs_start(pids, 2);
 	fpu_guest(&t.guest, rounds, 99);
-	t.loop = (struct fpu_loop){ .vcpu = &t.guest.vcpu, .code = fpu_code() };
+	t.loop = (struct fpu_loop) { .vcpu = &t.guest.vcpu, .code = fpu_code() };
 	need(!pthread_create(&t.thread, NULL, guest_thread, &t), "thread");
 	for (unsigned int i = 0; pthread_tryjoin_np(t.thread, NULL); i++) {
 		cpu_set_t set;
@@ -288,10 +291,8 @@ static void fpu_xcr0(void)
 int fpu_main(void)
 {
 	static const struct test tests[] = {
-		{ "alone", fpu_alone, 30 },
-		{ "negative_control", fpu_negative_control, 30 },
-		{ "xcr0", fpu_xcr0, 20 },
-		{ "crowd", fpu_crowd, 180 },
+		{ "alone", fpu_alone, 30 },	 { "negative_control", fpu_negative_control, 30 },
+		{ "xcr0", fpu_xcr0, 20 },	 { "crowd", fpu_crowd, 180 },
 		{ "migrate", fpu_migrate, 120 },
 	};
 

@@ -51,8 +51,8 @@ static void host_state_read(struct host_state *s)
 /* A guest state as far from the host's as it gets. */
 static void state_hostile(struct umbra_run *run)
 {
-	run->gdtr = (struct umbra_dtable){ .base = 0xffff8000deadb000, .limit = 0 };
-	run->idtr = (struct umbra_dtable){ .base = 0x123456789000, .limit = 7 };
+	run->gdtr = (struct umbra_dtable) { .base = 0xffff8000deadb000, .limit = 0 };
+	run->idtr = (struct umbra_dtable) { .base = 0x123456789000, .limit = 7 };
 	run->msr.star = 0x00ff00ee00000000;
 	run->msr.lstar = 0xffff8000deadbeef;
 	run->msr.cstar = 0xffff8000deadbeef;
@@ -72,17 +72,17 @@ static void state_hostile(struct umbra_run *run)
 
 static void differ(const struct host_state *before, const struct host_state *after, const char *what)
 {
-	check(!memcmp(before->gdt, after->gdt, 10), "%s: GDT limit %x, before %x", what, after->gdt[0] | after->gdt[1] << 8,
-	      before->gdt[0] | before->gdt[1] << 8);
-	check(!memcmp(before->idt, after->idt, 10), "%s: IDT limit %x, before %x", what, after->idt[0] | after->idt[1] << 8,
-	      before->idt[0] | before->idt[1] << 8);
+	check(!memcmp(before->gdt, after->gdt, 10), "%s: GDT limit %x, before %x", what,
+	      after->gdt[0] | after->gdt[1] << 8, before->gdt[0] | before->gdt[1] << 8);
+	check(!memcmp(before->idt, after->idt, 10), "%s: IDT limit %x, before %x", what,
+	      after->idt[0] | after->idt[1] << 8, before->idt[0] | before->idt[1] << 8);
 	check(before->tr == after->tr && before->ldt == after->ldt, "%s: TR %x, LDTR %x", what, after->tr, after->ldt);
 	check(before->cs == after->cs && before->ss == after->ss, "%s: CS %x, SS %x", what, after->cs, after->ss);
 	check(before->fs == after->fs && before->gs == after->gs, "%s: FS %x, GS %x", what, after->fs, after->gs);
 	check(before->xcr0 == after->xcr0, "%s: XCR0 %llx", what, (unsigned long long)after->xcr0);
 	check(before->fs_base == after->fs_base, "%s: FS base %llx", what, (unsigned long long)after->fs_base);
-	check(before->gs_base == after->gs_base, "%s: GS base %llx, before %llx", what, (unsigned long long)after->gs_base,
-	      (unsigned long long)before->gs_base);
+	check(before->gs_base == after->gs_base, "%s: GS base %llx, before %llx", what,
+	      (unsigned long long)after->gs_base, (unsigned long long)before->gs_base);
 	check(before->rflags == after->rflags, "%s: RFLAGS %llx", what, (unsigned long long)after->rflags);
 }
 
@@ -114,8 +114,8 @@ static void host_visible(void)
 /* MSRs by /dev/cpu/N/msr, where the machine has it. */
 static void host_msrs(void)
 {
-	static const uint32_t msrs[] = { 0xc0000080, 0xc0000081, 0xc0000082, 0xc0000083, 0xc0000084, 0xc0000103, 0x174, 0x175,
-					 0x176, 0x277, 0x1d9, 0x48 };
+	static const uint32_t msrs[] = { 0xc0000080, 0xc0000081, 0xc0000082, 0xc0000083, 0xc0000084, 0xc0000103,
+					 0x174,	     0x175,	 0x176,	     0x277,	 0x1d9,	     0x48 };
 	uint64_t before[ARRAY_SIZE(msrs)] = { 0 }, after;
 	int ok[ARRAY_SIZE(msrs)], fd = open("/dev/cpu/0/msr", O_RDONLY | O_CLOEXEC);
 	struct guest g;
@@ -178,7 +178,8 @@ static void breakpoint_guest(void)
 		run->gpr[UMBRA_RDI] = GPA_DATA;
 		run->gpr[UMBRA_RCX] = 500;
 		run->dr[0] = at;
-		run->dr[1] = run->dr[2] = run->dr[3] = (uintptr_t)&watched; /* the watched process's address, in the guest */
+		run->dr[1] = run->dr[2] = run->dr[3] =
+			(uintptr_t)&watched; /* the watched process's address, in the guest */
 		run->dr7 = 0x400 | 0xff | 3u << 16 | 3u << 18;
 		vcpu_exit(&g.vcpu);
 		if (round & 1)
@@ -263,7 +264,7 @@ static void host_watchpoint_own(void)
 	debug_set(pid, 1, (uintptr_t)&watched);
 	debug_set(pid, 7, 1 | 4 | 1u << 16 | 2u << 18 | 1u << 20 | 2u << 22);
 	ptrace(PTRACE_CONT, pid, NULL, NULL);
-	for (int hits = 0;; ) {
+	for (int hits = 0;;) {
 		need(waitpid(pid, &status, 0) == pid, "waitpid");
 		if (!WIFSTOPPED(status)) {
 			check(hits == 50, "the process's watchpoint fired %d times for 50 writes", hits);

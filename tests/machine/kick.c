@@ -8,6 +8,7 @@
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
+#include <sys/utsname.h>
 #include <unistd.h>
 
 struct runner {
@@ -79,9 +80,28 @@ static int seen(volatile uint64_t *count, uint64_t before)
 	return 1;
 }
 
+/*
+ * How often RUN may return without a kick since start: never, but from Linux 6.3 on the scheduler gives each thread a
+ * task work of its own (mm_cid) every 100 ms, and such work is done on the way to user space only.
+ */
+static uint64_t spare(uint64_t start)
+{
+	static int strict = -1;
+	struct utsname name;
+
+	if (strict < 0) {
+		unsigned int major = 0, minor = 0;
+
+		uname(&name);
+		sscanf(name.release, "%u.%u", &major, &minor);
+		strict = major < 6 || (major == 6 && minor < 3);
+	}
+	return strict ? 0 : 2 + (time_ms() - start) / 50;
+}
+
 static void kick_rounds(struct runner *r, uint64_t kicks, const char *what)
 {
-	uint64_t start = r->interrupted, before;
+	uint64_t start = r->interrupted, began = time_ms(), before;
 
 	for (uint64_t i = 0; i < kicks; i++) {
 		before = r->interrupted;
@@ -90,7 +110,8 @@ static void kick_rounds(struct runner *r, uint64_t kicks, const char *what)
 		     (unsigned long long)kicks);
 	}
 	usleep(20000);
-	check(r->interrupted - start == kicks, "%s: %llu kicks, %llu times INTERRUPTED", what, (unsigned long long)kicks,
+	check(r->interrupted - start >= kicks && r->interrupted - start <= kicks + spare(began),
+	      "%s: %llu kicks, %llu times INTERRUPTED", what, (unsigned long long)kicks,
 	      (unsigned long long)(r->interrupted - start));
 }
 
@@ -137,7 +158,7 @@ static void kick_one_cpu(void)
 /* Before RUN: kept for it, however many, and used up by it. */
 static void kick_before(void)
 {
-	uint64_t rounds = scaled(20000);
+	uint64_t rounds = scaled(20000), began = time_ms(), invented = 0;
 	struct guest g;
 
 	guest_new(&g, MODE_LONG64, SNIPPET(out_loop));
@@ -153,7 +174,8 @@ static void kick_before(void)
 		vcpu_skip(&g.vcpu);
 	}
 	/* Nothing was entered: the guest's counter counts the OUTs only. */
-	check(g.vcpu.run->gpr[UMBRA_RAX] == rounds - 1, "the guest did %llu rounds", (unsigned long long)g.vcpu.run->gpr[UMBRA_RAX]);
+	check(g.vcpu.run->gpr[UMBRA_RAX] == rounds - 1, "the guest did %llu rounds",
+	      (unsigned long long)g.vcpu.run->gpr[UMBRA_RAX]);
 	/* NO_ENTRY does not eat a kick. */
 	vcpu_kick(&g.vcpu);
 	g.vcpu.run->flags = UMBRA_RUN_NO_ENTRY;
@@ -196,7 +218,7 @@ static void kick_storm(void)
 
 	runner_start(&r, SNIPPET(out_loop), -1);
 	for (int i = 0; i < 2; i++) {
-		s[i] = (struct storm){ .vcpu = &r.guest.vcpu, .kicks = scaled(20000) };
+		s[i] = (struct storm) { .vcpu = &r.guest.vcpu, .kicks = scaled(20000) };
 		need(!pthread_create(&s[i].thread, NULL, storm_thread, &s[i]), "thread");
 	}
 	for (int i = 0; i < 2; i++)
@@ -223,7 +245,7 @@ static void on_signal(int signal)
 static void kick_signals(void)
 {
 	struct sigaction action = { .sa_handler = on_signal };
-	uint64_t count = scaled(5000), before;
+	uint64_t count = scaled(5000), began = time_ms(), before;
 	struct runner r;
 
 	sigaction(SIGUSR1, &action, NULL);
@@ -236,7 +258,7 @@ static void kick_signals(void)
 	}
 	usleep(20000);
 	check(handled == count, "%llu signals, %llu handled", (unsigned long long)count, (unsigned long long)handled);
-	check(r.interrupted <= count, "%llu signals, %llu times INTERRUPTED", (unsigned long long)count,
+	check(r.interrupted <= count + spare(began), "%llu signals, %llu times INTERRUPTED", (unsigned long long)count,
 	      (unsigned long long)r.interrupted);
 	check(r.interrupted >= count / 2, "only %llu of %llu signals came in RUN", (unsigned long long)r.interrupted,
 	      (unsigned long long)count);
@@ -246,7 +268,7 @@ static void kick_signals(void)
 /* Many reschedules, no kick: RUN must not come back for them. */
 static void kick_none(void)
 {
-	uint64_t end = time_ms() + scaled(1500), rounds = 0;
+	uint64_t began = time_ms(), end = began + scaled(1500), rounds = 0;
 	struct runner r;
 
 	runner_start(&r, SNIPPET(spin), 0);
@@ -266,12 +288,8 @@ static void kick_none(void)
 int kick_main(void)
 {
 	static const struct test tests[] = {
-		{ "none", kick_none, 30 },
-		{ "before", kick_before, 60 },
-		{ "one_cpu", kick_one_cpu, 120 },
-		{ "spin", kick_spin, 180 },
-		{ "exits", kick_exits, 180 },
-		{ "storm", kick_storm, 120 },
+		{ "none", kick_none, 30 },	  { "before", kick_before, 60 }, { "one_cpu", kick_one_cpu, 120 },
+		{ "spin", kick_spin, 180 },	  { "exits", kick_exits, 180 },	 { "storm", kick_storm, 120 },
 		{ "signals", kick_signals, 120 },
 	};
 

@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <sys/ioctl.h>
 #include <sys/klog.h>
@@ -20,7 +21,7 @@ int test_list;
 static struct result {
 	int failed, skipped;
 	char reason[400];
-} *result;
+} * result;
 
 static void reason_set(const char *format, va_list args)
 {
@@ -167,9 +168,24 @@ int counters_zero_wait(void)
 
 /* Lines of the kernel's log that must not be there. */
 static const char *const complaints[] = {
-	"WARNING:", "BUG:", "BUG ", "Oops", "general protection", "unchecked MSR", "Bad FPU state",
-	"Call Trace", "soft lockup", "hard LOCKUP", "blocked for more than", "rcu_sched self-detected",
-	"rcu_preempt self-detected", "detected stalls", "bad page", "Bad page", "scheduling while atomic", "unexpected VM",
+	"WARNING:",
+	"BUG:",
+	"BUG ",
+	"Oops",
+	"general protection",
+	"unchecked MSR",
+	"Bad FPU state",
+	"Call Trace",
+	"soft lockup",
+	"hard LOCKUP",
+	"blocked for more than",
+	"rcu_sched self-detected",
+	"rcu_preempt self-detected",
+	"detected stalls",
+	"bad page",
+	"Bad page",
+	"scheduling while atomic",
+	"unexpected VM",
 };
 
 static int log_complaints(char *last, size_t size)
@@ -195,14 +211,32 @@ static int log_complaints(char *last, size_t size)
 
 /* ---- running ---- */
 
+/* A process that not even its alarm ends hangs in the kernel: have that say where. */
+static int test_hangs(pid_t pid)
+{
+	file_write("/proc/sys/kernel/sysrq", "1");
+	file_write("/proc/sysrq-trigger", "w");
+	file_write("/proc/sysrq-trigger", "l");
+	kill(pid, SIGKILL);
+	sleep(5);
+	return waitpid(pid, NULL, WNOHANG) != pid;
+}
+
 static void test_wait(pid_t pid, const struct test *test)
 {
+	unsigned int seconds = test->seconds ? test->seconds : 60;
+	uint64_t end = time_ms() + 1000 * (seconds + 10ULL);
 	int status;
 
-	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
-		;
+	while (waitpid(pid, &status, WNOHANG) != pid) {
+		if (time_ms() > end) {
+			fail("hangs in the kernel%s; see the kernel's log", test_hangs(pid) ? ", for good" : "");
+			return;
+		}
+		usleep(2000);
+	}
 	if (WIFSIGNALED(status) && WTERMSIG(status) == SIGALRM)
-		fail("no end within %u s", test->seconds ? test->seconds : 60);
+		fail("no end within %u s", seconds);
 	else if (WIFSIGNALED(status))
 		fail("killed by signal %d (%s)", WTERMSIG(status), strsignal(WTERMSIG(status)));
 	else if (WEXITSTATUS(status) && !result->failed)
@@ -325,7 +359,9 @@ void *memory_new(size_t size, size_t align)
 
 int vm_region(struct vm *vm, uint32_t slot, uint64_t flags, uint64_t gpa, const void *addr, uint64_t size)
 {
-	struct umbra_region region = { .slot = slot, .flags = flags, .gpa = gpa, .addr = (uintptr_t)addr, .size = size };
+	struct umbra_region region = {
+		.slot = slot, .flags = flags, .gpa = gpa, .addr = (uintptr_t)addr, .size = size
+	};
 
 	return ioctl(vm->fd, UMBRA_VM_SET_REGION, &region) ? -errno : 0;
 }
@@ -346,8 +382,14 @@ static void tables_write(struct vm *vm)
 {
 	static const unsigned char handler[] = { 0xe6, PORT_VECTORED, 0x48, 0xcf }; /* out %al,$n; iretq */
 	static const uint64_t gdt[] = {
-		0, 0x00af9b000000ffff, 0x00cf93000000ffff, 0x00cf9b000000ffff,
-		0x00008b0000000067ULL | (uint64_t)GPA_TSS << 16, 0, 0x00affb000000ffff, 0x00cff3000000ffff,
+		0,
+		0x00af9b000000ffff,
+		0x00cf93000000ffff,
+		0x00cf9b000000ffff,
+		0x00008b0000000067ULL | (uint64_t)GPA_TSS << 16,
+		0,
+		0x00affb000000ffff,
+		0x00cff3000000ffff,
 	};
 	uint64_t i;
 
@@ -366,7 +408,7 @@ static void tables_write(struct vm *vm)
 	}
 	memset(vm->mem + GPA_TSS, 0, 0x68);
 	put64(vm, GPA_TSS + 4, GPA_STACK - 0x8000); /* RSP0 */
-	vm->mem[GPA_TSS + 0x66] = 0x68; /* no I/O bitmap */
+	vm->mem[GPA_TSS + 0x66] = 0x68;		    /* no I/O bitmap */
 	memset(vm->mem + GPA_ROOT, 0, 0x4000);
 	put64(vm, GPA_ROOT, GPA_PDPT | 7);
 	put64(vm, GPA_PDPT, GPA_PD | 7);
@@ -445,7 +487,7 @@ void vcpu_destroy(struct vcpu *vcpu)
 
 static struct umbra_segment segment(uint16_t selector, uint16_t attr, uint32_t limit, uint64_t base)
 {
-	return (struct umbra_segment){ .selector = selector, .attr = attr, .limit = limit, .base = base };
+	return (struct umbra_segment) { .selector = selector, .attr = attr, .limit = limit, .base = base };
 }
 
 static void state_segments(struct umbra_run *run, enum guest_mode mode)
@@ -466,19 +508,19 @@ static void state_segments(struct umbra_run *run, enum guest_mode mode)
 		run->seg[i] = i == UMBRA_CS ? code : data;
 	run->seg[UMBRA_LDTR] = segment(0, 0, 0, 0);
 	run->seg[UMBRA_TR] = segment(SEL_TSS, 0x008b, 0x67, GPA_TSS);
-	run->gdtr = (struct umbra_dtable){ .base = GPA_GDT, .limit = 8 * 8 - 1 };
-	run->idtr = (struct umbra_dtable){ .base = mode == MODE_REAL ? 0 : GPA_IDT,
-					   .limit = mode == MODE_REAL ? 0x3ff : 0xfff };
+	run->gdtr = (struct umbra_dtable) { .base = GPA_GDT, .limit = 8 * 8 - 1 };
+	run->idtr = (struct umbra_dtable) { .base = mode == MODE_REAL ? 0 : GPA_IDT,
+					    .limit = mode == MODE_REAL ? 0x3ff : 0xfff };
 }
 
 void vcpu_state(struct umbra_run *run, enum guest_mode mode, uint64_t rip)
 {
 	static const uint64_t cr0[] = {
-		[MODE_LONG64] = 0x80050033, [MODE_USER64] = 0x80050033, [MODE_REAL] = 0x10,
-		[MODE_PROT32] = 0x33, [MODE_PAGING32] = 0x80050033, [MODE_PAE] = 0x80050033,
+		[MODE_LONG64] = 0x80050033, [MODE_USER64] = 0x80050033,	  [MODE_REAL] = 0x10,
+		[MODE_PROT32] = 0x33,	    [MODE_PAGING32] = 0x80050033, [MODE_PAE] = 0x80050033,
 	};
 	static const uint64_t cr4[] = {
-		[MODE_LONG64] = 0x620, [MODE_USER64] = 0x620, [MODE_REAL] = 0,
+		[MODE_LONG64] = 0x620, [MODE_USER64] = 0x620,	[MODE_REAL] = 0,
 		[MODE_PROT32] = 0x600, [MODE_PAGING32] = 0x610, [MODE_PAE] = 0x620,
 	};
 
@@ -623,7 +665,8 @@ void vcpu_expect_io(struct vcpu *vcpu, uint16_t port, const char *what)
 
 void vcpu_expect_vector(struct vcpu *vcpu, unsigned int vector, struct frame *frame, const char *what)
 {
-	static const uint32_t with_code = 1u << 8 | 1u << 10 | 1u << 11 | 1u << 12 | 1u << 13 | 1u << 14 | 1u << 17 | 1u << 21;
+	static const uint32_t with_code =
+		1u << 8 | 1u << 10 | 1u << 11 | 1u << 12 | 1u << 13 | 1u << 14 | 1u << 17 | 1u << 21;
 	uint64_t rsp;
 
 	vcpu_expect_io(vcpu, PORT_VECTORED, what);

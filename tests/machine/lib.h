@@ -25,17 +25,17 @@
 
 /* ---- guest-physical layout of every guest here ---- */
 #define GPA_GDT 0x1000
-#define GPA_IDT 0x2000	   /* 64-bit gates; vector n goes to GPA_STUBS + 16 * n */
-#define GPA_ROOT 0x3000	   /* PML4, or the page directory or PDPT of 32-bit modes */
+#define GPA_IDT 0x2000	/* 64-bit gates; vector n goes to GPA_STUBS + 16 * n */
+#define GPA_ROOT 0x3000 /* PML4, or the page directory or PDPT of 32-bit modes */
 #define GPA_PDPT 0x4000
-#define GPA_PD 0x5000	   /* gva 0..1 GiB: identity, 2 MiB pages; gva 1..2 GiB: the same again */
-#define GPA_PT 0x6000	   /* not linked in; gva 0..2 MiB in 4 KiB pages */
+#define GPA_PD 0x5000 /* gva 0..1 GiB: identity, 2 MiB pages; gva 1..2 GiB: the same again */
+#define GPA_PT 0x6000 /* not linked in; gva 0..2 MiB in 4 KiB pages */
 #define GPA_TSS 0x7000
 #define GPA_STUBS 0x8000
 #define GPA_HANDLER 0x9000 /* OUT to PORT_VECTORED, IRETQ */
 #define GPA_CODE 0x10000
 #define GPA_DATA 0x20000
-#define GPA_STACK 0x40000  /* top */
+#define GPA_STACK 0x40000 /* top */
 #define GUEST_MEM 0x200000
 #define GVA_ALIAS 0x40000000ULL
 #define GPA_HOLE 0x1000000ULL /* no region is here unless a test puts one */
@@ -63,11 +63,11 @@ struct snippet {
 	const struct snip_at *at;
 };
 
-#define SNIPPET(name)                                                                                        \
-	({                                                                                                   \
-		extern const unsigned char snip_##name[], snip_##name##_end[];                               \
-		extern const struct snip_at snip_##name##_at[];                                              \
-		(struct snippet){ snip_##name, snip_##name##_end, snip_##name##_at };                        \
+#define SNIPPET(name)                                                                  \
+	({                                                                             \
+		extern const unsigned char snip_##name[], snip_##name##_end[];         \
+		extern const struct snip_at snip_##name##_at[];                        \
+		(struct snippet) { snip_##name, snip_##name##_end, snip_##name##_at }; \
 	})
 
 struct vm {
@@ -103,17 +103,17 @@ void note(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void die(void) __attribute__((noreturn));
 
 /* check: note the failure and go on. need: end the test. */
-#define check(cond, ...)                                                                                     \
-	do {                                                                                                 \
-		if (!(cond))                                                                                 \
-			fail(__VA_ARGS__);                                                                   \
+#define check(cond, ...)                   \
+	do {                               \
+		if (!(cond))               \
+			fail(__VA_ARGS__); \
 	} while (0)
-#define need(cond, ...)                                                                                      \
-	do {                                                                                                 \
-		if (!(cond)) {                                                                               \
-			fail(__VA_ARGS__);                                                                   \
-			die();                                                                               \
-		}                                                                                            \
+#define need(cond, ...)                    \
+	do {                               \
+		if (!(cond)) {             \
+			fail(__VA_ARGS__); \
+			die();             \
+		}                          \
 	} while (0)
 
 extern unsigned int test_scale; /* per cent */
@@ -127,7 +127,7 @@ int counters_zero_wait(void);	     /* 0: all zero within a second */
 int file_write(const char *path, const char *text);
 uint64_t tsc_read(void);
 uint64_t time_ms(void);
-void cpu_pin(int cpu);	    /* the calling thread; -1: any CPU */
+void cpu_pin(int cpu); /* the calling thread; -1: any CPU */
 int cpu_count_online(void);
 
 /* ---- machine ---- */
@@ -149,12 +149,12 @@ int vcpu_run(struct vcpu *vcpu);	      /* 0 or -errno */
 void vcpu_decode(struct vcpu *vcpu);  /* after a RUN by other means */
 int vcpu_kick(struct vcpu *vcpu);
 uint32_t vcpu_exit(struct vcpu *vcpu); /* RUN until another reason than INTERRUPTED */
-void vcpu_skip(struct vcpu *vcpu);    /* past the instruction that exited */
+void vcpu_skip(struct vcpu *vcpu);     /* past the instruction that exited */
 unsigned int insn_length(struct vcpu *vcpu);
 void vcpu_expect(struct vcpu *vcpu, uint32_t reason, const char *what); /* vcpu_exit and need() that reason */
 void vcpu_expect_io(struct vcpu *vcpu, uint16_t port, const char *what);
 void vcpu_expect_vector(struct vcpu *vcpu, unsigned int vector, struct frame *frame, const char *what);
-void vcpu_iret(struct vcpu *vcpu);    /* after vcpu_expect_vector: RSP to the frame, RIP to the IRETQ */
+void vcpu_iret(struct vcpu *vcpu); /* after vcpu_expect_vector: RSP to the frame, RIP to the IRETQ */
 const char *exit_name(uint32_t reason);
 const char *vcpu_describe(struct vcpu *vcpu);
 

@@ -34,8 +34,8 @@ static void migrate_between(void)
 	for (uint64_t i = 0; i < rounds; i++) {
 		cpu_pin((int)(i & 1));
 		vcpu_expect_io(&g.vcpu, 0x80, "migrate");
-		need(g.vcpu.run->gpr[UMBRA_RAX] == i, "RAX %llx, want %llx", (unsigned long long)g.vcpu.run->gpr[UMBRA_RAX],
-		     (unsigned long long)i);
+		need(g.vcpu.run->gpr[UMBRA_RAX] == i, "RAX %llx, want %llx",
+		     (unsigned long long)g.vcpu.run->gpr[UMBRA_RAX], (unsigned long long)i);
 		vcpu_skip(&g.vcpu);
 	}
 }
@@ -224,7 +224,8 @@ static void kill_random(void)
 		g.vcpu.run->gpr[UMBRA_RSI] = GPA_DATA;
 		g.vcpu.run->gpr[UMBRA_RCX] = 512;
 		vcpu_expect_io(&g.vcpu, PORT_DONE, "checksum");
-		need(g.vcpu.run->gpr[UMBRA_RAX] == want, "the other guest's sum is wrong after kill %llu", (unsigned long long)i);
+		need(g.vcpu.run->gpr[UMBRA_RAX] == want, "the other guest's sum is wrong after kill %llu",
+		     (unsigned long long)i);
 		waitpid(pid, NULL, 0);
 		need(counter_read("vms") == 1 && counter_read("vcpus") == 1, "kill %llu leaves %ld VMs, %ld vCPUs",
 		     (unsigned long long)i, counter_read("vms"), counter_read("vcpus"));
@@ -236,11 +237,21 @@ static void kill_random(void)
 static void close_one(struct guest *g, int what)
 {
 	switch (what) {
-	case 0: close(g->vm.dev); break;
-	case 1: close(g->vm.fd); break;
-	case 2: close(g->vcpu.fd); break;
-	case 3: munmap(g->vcpu.run, info()->run_size); break;
-	case 4: munmap(g->vm.mem, g->vm.size); break;
+	case 0:
+		close(g->vm.dev);
+		break;
+	case 1:
+		close(g->vm.fd);
+		break;
+	case 2:
+		close(g->vcpu.fd);
+		break;
+	case 3:
+		munmap(g->vcpu.run, info()->run_size);
+		break;
+	case 4:
+		munmap(g->vm.mem, g->vm.size);
+		break;
 	}
 }
 
@@ -364,7 +375,7 @@ int life_main(void)
 		{ "close_orders", close_orders, 90 },
 		{ "close_during", close_during, 60 },
 		{ "kill", kill_random, 150 },
-		{ "cpu_offline", cpu_offline, 120 },
+		{ "cpu_offline", cpu_offline, 60 },
 		{ "rmmod_busy", life_rmmod_busy, 30 },
 		{ "reload", life_reload, 120 },
 		{ "kvm_busy", life_kvm_busy, 30 },

@@ -80,7 +80,8 @@ void life_kvm_busy(void)
 	vm = ioctl(kvm, KVM_CREATE_VM, 0);
 	need(vm >= 0, "KVM_CREATE_VM: %s", strerror(errno));
 	dev = dev_open();
-	check(ioctl(dev, UMBRA_CREATE_VM, &arg) < 0 && errno == EBUSY, "CREATE_VM while KVM has a VM: %s", strerror(errno));
+	check(ioctl(dev, UMBRA_CREATE_VM, &arg) < 0 && errno == EBUSY, "CREATE_VM while KVM has a VM: %s",
+	      strerror(errno));
 	check(counter_read("vms") == 0, "%ld VMs", counter_read("vms"));
 	close(vm);
 	usleep(100000);

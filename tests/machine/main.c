@@ -13,9 +13,9 @@ static const struct {
 	const char *name;
 	int (*main)(void);
 } programs[] = {
-	{ "smoke", smoke_main },   { "negative", negative_main }, { "exits", exits_main },
-	{ "oracle", oracle_default }, { "fpu", fpu_main },	  { "kick", kick_main },
-	{ "memory", memory_main }, { "life", life_main },	  { "hoststate", hoststate_main },
+	{ "smoke", smoke_main },      { "negative", negative_main }, { "exits", exits_main },
+	{ "oracle", oracle_default }, { "fpu", fpu_main },	     { "kick", kick_main },
+	{ "memory", memory_main },    { "life", life_main },	     { "hoststate", hoststate_main },
 };
 
 static int program_run(char *name)
@@ -66,7 +66,8 @@ int main(int argc, char **argv)
 		fprintf(stderr, "usage: %s [--scale PERCENT] [--module umbra.ko] PROGRAM[/TEST]... | all | --list\n", argv[0]);
 		return 2;
 	}
-	if (!strcmp(argv[i], "oracle"))
+	if (!strcmp(argv[i], "oracle") && i + 1 < argc &&
+	    (!strcmp(argv[i + 1], "umbra") || !strcmp(argv[i + 1], "kvm") || !strcmp(argv[i + 1], "compare")))
 		return oracle_main(argc - i - 1, argv + i + 1);
 	for (; i < argc; i++)
 		failed |= program_run(argv[i]);

@@ -65,11 +65,13 @@ static void memory_lazy(void)
 		guest_store(&g, GPA_HOLE + (uint64_t)i * PAGE, 100 + (uint64_t)i);
 	for (int i = 1; i < 64; i++)
 		same(mem[i * PAGE / 8], 100 + (uint64_t)i, "what the guest wrote");
-	check(counter_read("pages") >= before + 62, "63 pages more: counter from %ld to %ld", before, counter_read("pages"));
+	check(counter_read("pages") >= before + 62, "63 pages more: counter from %ld to %ld", before,
+	      counter_read("pages"));
 	mem[5 * PAGE / 8] = 0x5555;
 	same(guest_read(&g, GPA_HOLE + 5 * PAGE), 0x5555, "what the owner wrote");
 	need(!vm_region(&g.vm, 1, 0, 0, NULL, 0), "remove");
-	check(counter_read("pages") <= before, "pages after the region went: %ld, before %ld", counter_read("pages"), before);
+	check(counter_read("pages") <= before, "pages after the region went: %ld, before %ld", counter_read("pages"),
+	      before);
 	vcpu_load(&g.vcpu, MODE_LONG64, SNIPPET(load));
 	g.vcpu.run->gpr[UMBRA_RDI] = GPA_HOLE + 5 * PAGE;
 	vcpu_expect(&g.vcpu, VMEXIT_MEM, "removed region");
@@ -157,7 +159,8 @@ static void memory_unmap(void)
 	need(!munmap(mem + 2 * PAGE / 8, PAGE), "munmap");
 	load_faults(&g, GPA_HOLE + 2 * PAGE, "unmapped");
 	same(guest_read(&g, GPA_HOLE + 3 * PAGE), 0x203, "the page beside");
-	need(mmap(mem + 2 * PAGE / 8, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) != MAP_FAILED,
+	need(mmap(mem + 2 * PAGE / 8, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) !=
+		     MAP_FAILED,
 	     "mmap");
 	same(guest_read(&g, GPA_HOLE + 2 * PAGE), 0, "mapped anew");
 	/* The page moves away: the region still names the old address. */
@@ -167,7 +170,8 @@ static void memory_unmap(void)
 	load_faults(&g, GPA_HOLE + 4 * PAGE, "moved away");
 	same(moved[0], 0x204, "the page itself");
 	/* And over another one. */
-	need(mremap(moved, PAGE, PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, mem + 5 * PAGE / 8) == mem + 5 * PAGE / 8, "mremap");
+	need(mremap(moved, PAGE, PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, mem + 5 * PAGE / 8) == mem + 5 * PAGE / 8,
+	     "mremap");
 	same(guest_read(&g, GPA_HOLE + 5 * PAGE), 0x204, "moved over");
 	/* All of it goes, and the VM stays. */
 	need(!munmap(mem, 8 * PAGE), "munmap");
@@ -246,7 +250,8 @@ static void dirty_rounds(size_t pages, size_t align, const char *what)
 		vcpu_expect_io(&g.vcpu, PORT_DONE, what);
 		guest_read(&g, GPA_HOLE + random_next(&seed) % pages * PAGE); /* a read is not a write */
 		/* In two parts, the second twice. */
-		need(!vm_dirty(&g.vm, 1, 0, 64, bitmap) && !vm_dirty(&g.vm, 1, 64, pages - 64, bitmap + 1), "GET_DIRTY");
+		need(!vm_dirty(&g.vm, 1, 0, 64, bitmap) && !vm_dirty(&g.vm, 1, 64, pages - 64, bitmap + 1),
+		     "GET_DIRTY");
 		for (size_t i = 0; i < pages / 64; i++)
 			same(bitmap[i], want[i], what);
 		need(!vm_dirty(&g.vm, 1, 0, pages, other), "GET_DIRTY");
@@ -357,7 +362,8 @@ static void memory_alias(void)
 
 	guest_new(&g, MODE_LONG64, SNIPPET(store));
 	need(!vm_region(&g.vm, 1, 0, GPA_HOLE, mem, 8 * PAGE), "region 1");
-	need(!vm_region(&g.vm, 2, UMBRA_REGION_READONLY, GPA_HOLE + 0x100000, mem + 2 * PAGE / 8, 2 * PAGE), "region 2");
+	need(!vm_region(&g.vm, 2, UMBRA_REGION_READONLY, GPA_HOLE + 0x100000, mem + 2 * PAGE / 8, 2 * PAGE),
+	     "region 2");
 	guest_store(&g, GPA_HOLE + 2 * PAGE, 0x11);
 	same(guest_read(&g, GPA_HOLE + 0x100000), 0x11, "alias");
 	guest_store(&g, GPA_HOLE + 3 * PAGE, 0x22);

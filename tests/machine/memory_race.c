@@ -141,7 +141,8 @@ static void let_run(unsigned int spins)
 /* Pages just freed come back here; a stale translation would write into them. */
 static void reuse_check(const char *what)
 {
-	uint64_t *fresh = mmap(NULL, 8 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+	uint64_t *fresh =
+		mmap(NULL, 8 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
 
 	need(fresh != MAP_FAILED, "mmap");
 	for (size_t i = 0; i < 8; i++)
@@ -194,8 +195,8 @@ void race_remap(void)
 	for (race.now = 1; race.now < scaled(1500); race.now++) {
 		if (race.now & 1)
 			need(!munmap((void *)race.page, PAGE), "munmap");
-		need(mmap((void *)race.page, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) ==
-			     (void *)race.page,
+		need(mmap((void *)race.page, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1,
+			  0) == (void *)race.page,
 		     "mmap");
 		race.page[0] = race.now;
 		publish(&race);
@@ -218,11 +219,13 @@ void race_mprotect(void)
 		if (race.now & 1) {
 			was = race.page[1];
 			let_run(200);
-			check(race.page[1] == was, "the guest wrote %llx to a read-only page", (unsigned long long)race.page[1]);
+			check(race.page[1] == was, "the guest wrote %llx to a read-only page",
+			      (unsigned long long)race.page[1]);
 		} else {
 			let_run(200);
 			need(!mprotect((void *)race.page, PAGE, PROT_READ), "mprotect");
-			check(race.page[1] < race.now, "the guest wrote %llx to a PROT_NONE page", (unsigned long long)race.page[1]);
+			check(race.page[1] < race.now, "the guest wrote %llx to a PROT_NONE page",
+			      (unsigned long long)race.page[1]);
 		}
 		need(!mprotect((void *)race.page, PAGE, PROT_READ | PROT_WRITE), "mprotect");
 		let_run(50);
@@ -297,7 +300,8 @@ void race_migrate(void)
 		publish(&race);
 		let_run(1000);
 		if (race.now & 3)
-			offlined += !madvise((void *)(race.page + random_next(&seed) % PAGES * PAGE / 8), PAGE, MADV_SOFT_OFFLINE);
+			offlined += !madvise((void *)(race.page + random_next(&seed) % PAGES * PAGE / 8), PAGE,
+					     MADV_SOFT_OFFLINE);
 		else
 			file_write("/proc/sys/vm/compact_memory", "1");
 		reuse_check("migration");

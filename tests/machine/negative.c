@@ -220,14 +220,16 @@ static void negative_many_regions(void)
 	guest_new(&g, MODE_LONG64, SNIPPET(out_loop));
 	region_memory = memory_new(1 << 20, PAGE);
 	for (slot = 1; slot < UMBRA_MAX_REGIONS; slot++)
-		expect_errno(vm_region(&g.vm, slot, 0, GOOD_GPA + (uint64_t)(slot * 37 % 512) * PAGE, region_memory, PAGE), 0,
-			     "all slots");
+		expect_errno(vm_region(&g.vm, slot, 0, GOOD_GPA + (uint64_t)(slot * 37 % 512) * PAGE, region_memory,
+				       PAGE),
+			     0, "all slots");
 	still_works(&g, "with all slots");
 	for (int i = 0; i < 2000; i++) {
 		slot = 1 + (uint32_t)(random_next(&seed) % (UMBRA_MAX_REGIONS - 1));
 		expect_errno(vm_region(&g.vm, slot, 0, 0, NULL, 0), 0, "remove one of many");
-		expect_errno(vm_region(&g.vm, slot, 0, GOOD_GPA + (uint64_t)(slot * 37 % 512) * PAGE, region_memory, PAGE), 0,
-			     "put it back");
+		expect_errno(vm_region(&g.vm, slot, 0, GOOD_GPA + (uint64_t)(slot * 37 % 512) * PAGE, region_memory,
+				       PAGE),
+			     0, "put it back");
 	}
 	still_works(&g, "after all slots");
 }
@@ -259,7 +261,7 @@ static void negative_dirty(void)
 	expect_errno(vm_dirty(&g.vm, 1, 0, (1 << 20) + 64, bitmap), EINVAL, "too many pages");
 	expect_errno(vm_dirty(&g.vm, 1, 0, 64, (char *)bitmap + 1), EINVAL, "bitmap misaligned");
 	expect_errno(vm_dirty(&g.vm, 1, 0, 64, (char *)bitmap + 4), EINVAL, "bitmap misaligned by 4");
-	arg = (struct umbra_dirty){ .slot = 1, .reserved = 1, .pages = 64, .bitmap = (uintptr_t)bitmap };
+	arg = (struct umbra_dirty) { .slot = 1, .reserved = 1, .pages = 64, .bitmap = (uintptr_t)bitmap };
 	expect_errno(call(g.vm.fd, UMBRA_VM_GET_DIRTY, &arg), EINVAL, "reserved");
 
 	g.vcpu.run->gpr[UMBRA_RDI] = GPA_HOLE + 5 * PAGE;
@@ -384,7 +386,8 @@ static void child_calls(struct guest *g, const int *pipes)
 		int status;
 
 		wait(&status);
-		check(WIFSIGNALED(status) && WTERMSIG(status) == SIGSEGV, "the run area is there after fork: %x", status);
+		check(WIFSIGNALED(status) && WTERMSIG(status) == SIGSEGV, "the run area is there after fork: %x",
+		      status);
 	}
 	/* The parent closes everything; what the child holds is harmless. */
 	if (write(pipes[1], "x", 1) != 1 || read(pipes[2], &ready, 1) != 1)
@@ -408,7 +411,7 @@ static void negative_fork(void)
 	pid = fork();
 	need(pid >= 0, "fork");
 	if (!pid)
-		child_calls(&g, (int[]){ up[0], up[1], down[0], down[1] });
+		child_calls(&g, (int[]) { up[0], up[1], down[0], down[1] });
 	need(read(up[0], &ready, 1) == 1, "no word from the child");
 	still_works(&g, "after the child's calls");
 	vcpu_destroy(&g.vcpu);

@@ -13,7 +13,7 @@ struct state_case {
 	const char *name;
 	uint32_t rule; /* 0: no rule is broken, the guest runs */
 	uint64_t value;
-	int or;
+	int or ;
 	size_t offset, size;
 	int lax; /* Bochs 2.7 does not check it, silicon does: there the guest runs with it, to no harm but its own */
 };
@@ -330,7 +330,8 @@ static void *flip_thread(void *arg)
 		unsigned char old = at < offsetof(struct umbra_run, exit) ? good[at] : 0;
 
 		/* The deadline and IF bound the guest; on some emulators nothing else does. */
-		if ((at & ~7UL) == offsetof(struct umbra_run, deadline_tsc) || (at & ~7UL) == offsetof(struct umbra_run, rflags))
+		if ((at & ~7UL) == offsetof(struct umbra_run, deadline_tsc) ||
+		    (at & ~7UL) == offsetof(struct umbra_run, rflags))
 			continue;
 		bytes[at] = (unsigned char)(old ^ 1 << (random_next(&f->seed) & 7));
 		if (random_next(&f->seed) & 7)
@@ -352,8 +353,8 @@ void negative_flip(void)
 
 	guest_new(&g, MODE_LONG64, SNIPPET(out_loop));
 	memcpy(&base, g.vcpu.run, sizeof(base));
-	base.inject = (struct umbra_event){ 0x40, UMBRA_EVENT_INTR, 0, 0, 0 };
-	flipper = (struct flipper){ g.vcpu.run, &base, 12345 };
+	base.inject = (struct umbra_event) { 0x40, UMBRA_EVENT_INTR, 0, 0, 0 };
+	flipper = (struct flipper) { g.vcpu.run, &base, 12345 };
 	need(!pthread_create(&thread, NULL, flip_thread, &flipper), "thread");
 	while (time_ms() < end) {
 		vcpu_load(&g.vcpu, MODE_LONG64, SNIPPET(out_loop)); /* a guest gone wild may have written anywhere */

@@ -20,11 +20,11 @@ struct oracle_case {
 	const char *name;
 	enum guest_mode mode;
 	struct snippet code;
-	int start;	/* at that marked instruction; -1: at the snippet's start */
+	int start; /* at that marked instruction; -1: at the snippet's start */
 	struct umbra_event event;
 	uint64_t rdi, rbx, rcx, rsi;
-	uint64_t rflags;	/* 0: as usual */
-	uint16_t idt_limit;	/* 0: as usual */
+	uint64_t rflags;    /* 0: as usual */
+	uint16_t idt_limit; /* 0: as usual */
 };
 
 static char *trace; /* what happens, in words */
@@ -41,8 +41,15 @@ static void trace_add(const char *format, ...)
 	va_end(args);
 }
 
-#define EVENT(t, v, l) { .vector = v, .type = t, .flags = UMBRA_EVENT_VALID, .insn_len = l }
-#define EVENT_CODE(v, c) { .vector = v, .type = UMBRA_EVENT_EXC, .flags = UMBRA_EVENT_VALID | UMBRA_EVENT_ERROR_CODE, .error_code = c }
+#define EVENT(t, v, l)                                                            \
+	{                                                                         \
+		.vector = v, .type = t, .flags = UMBRA_EVENT_VALID, .insn_len = l \
+	}
+#define EVENT_CODE(v, c)                                                                                   \
+	{                                                                                                  \
+		.vector = v, .type = UMBRA_EVENT_EXC, .flags = UMBRA_EVENT_VALID | UMBRA_EVENT_ERROR_CODE, \
+		.error_code = c                                                                            \
+	}
 
 static size_t cases_make(struct oracle_case *cases, size_t room)
 {
@@ -129,8 +136,8 @@ static void state_trace(const struct umbra_run *run)
 		  (unsigned long long)run->cr4, (unsigned long long)run->efer);
 	for (int i = 0; i < UMBRA_SEGS; i++)
 		if (run->seg[i].attr & 0x80)
-			trace_add(" %s=%x:%llx:%x:%x", names[i], run->seg[i].selector, (unsigned long long)run->seg[i].base,
-				  run->seg[i].limit, run->seg[i].attr);
+			trace_add(" %s=%x:%llx:%x:%x", names[i], run->seg[i].selector,
+				  (unsigned long long)run->seg[i].base, run->seg[i].limit, run->seg[i].attr);
 		else
 			trace_add(" %s=unusable", names[i]);
 	trace_add("\n gdtr=%llx:%x idtr=%llx:%x\n", (unsigned long long)run->gdtr.base, run->gdtr.limit,
@@ -283,20 +290,31 @@ static void kvm_guest_new(struct kvm_guest *k)
 
 static struct kvm_segment kvm_segment_of(const struct umbra_segment *s)
 {
-	return (struct kvm_segment){
-		.base = s->base, .limit = s->limit, .selector = s->selector, .type = s->attr & 15, .s = s->attr >> 4 & 1,
-		.dpl = s->attr >> 5 & 3, .present = s->attr >> 7 & 1, .avl = s->attr >> 12 & 1, .l = s->attr >> 13 & 1,
-		.db = s->attr >> 14 & 1, .g = s->attr >> 15 & 1, .unusable = !(s->attr & 0x80),
+	return (struct kvm_segment) {
+		.base = s->base,
+		.limit = s->limit,
+		.selector = s->selector,
+		.type = s->attr & 15,
+		.s = s->attr >> 4 & 1,
+		.dpl = s->attr >> 5 & 3,
+		.present = s->attr >> 7 & 1,
+		.avl = s->attr >> 12 & 1,
+		.l = s->attr >> 13 & 1,
+		.db = s->attr >> 14 & 1,
+		.g = s->attr >> 15 & 1,
+		.unusable = !(s->attr & 0x80),
 	};
 }
 
 static struct umbra_segment umbra_segment_of(const struct kvm_segment *s)
 {
-	return (struct umbra_segment){
-		.base = s->base, .limit = s->limit, .selector = s->selector,
-		.attr = s->unusable ? 0 :
-				      (uint16_t)(s->type | s->s << 4 | s->dpl << 5 | s->present << 7 | s->avl << 12 | s->l << 13 |
-						 s->db << 14 | s->g << 15),
+	return (struct umbra_segment) {
+		.base = s->base,
+		.limit = s->limit,
+		.selector = s->selector,
+		.attr = s->unusable ? 0
+				    : (uint16_t)(s->type | s->s << 4 | s->dpl << 5 | s->present << 7 | s->avl << 12 |
+						 s->l << 13 | s->db << 14 | s->g << 15),
 	};
 }
 
@@ -323,8 +341,8 @@ static void kvm_load(struct kvm_guest *k, struct umbra_run *run)
 	KVM_CALL(k->vcpu, KVM_GET_SREGS, &s);
 	for (int i = 0; i < UMBRA_SEGS; i++)
 		*segs[i] = kvm_segment_of(&run->seg[i]);
-	s.gdt = (struct kvm_dtable){ .base = run->gdtr.base, .limit = (uint16_t)run->gdtr.limit };
-	s.idt = (struct kvm_dtable){ .base = run->idtr.base, .limit = (uint16_t)run->idtr.limit };
+	s.gdt = (struct kvm_dtable) { .base = run->gdtr.base, .limit = (uint16_t)run->gdtr.limit };
+	s.idt = (struct kvm_dtable) { .base = run->idtr.base, .limit = (uint16_t)run->idtr.limit };
 	s.cr0 = run->cr0;
 	s.cr2 = run->cr2;
 	s.cr3 = run->cr3;
@@ -364,8 +382,8 @@ static void kvm_store(struct kvm_guest *k, struct umbra_run *run)
 	KVM_CALL(k->vcpu, KVM_GET_REGS, &r);
 	for (int i = 0; i < UMBRA_SEGS; i++)
 		run->seg[i] = umbra_segment_of(segs[i]);
-	run->gdtr = (struct umbra_dtable){ .base = s.gdt.base, .limit = s.gdt.limit };
-	run->idtr = (struct umbra_dtable){ .base = s.idt.base, .limit = s.idt.limit };
+	run->gdtr = (struct umbra_dtable) { .base = s.gdt.base, .limit = s.gdt.limit };
+	run->idtr = (struct umbra_dtable) { .base = s.idt.base, .limit = s.idt.limit };
 	run->cr0 = s.cr0;
 	run->cr3 = s.cr3;
 	run->cr4 = s.cr4;

@@ -13,8 +13,8 @@ static void smoke_out(void)
 
 	guest_new(&g, MODE_LONG64, SNIPPET(out_one));
 	run = g.vcpu.run;
-	check(counter_read("vms") == 1 && counter_read("vcpus") == 1, "counters: %ld VMs, %ld vCPUs", counter_read("vms"),
-	      counter_read("vcpus"));
+	check(counter_read("vms") == 1 && counter_read("vcpus") == 1, "counters: %ld VMs, %ld vCPUs",
+	      counter_read("vms"), counter_read("vcpus"));
 	run->intercepts = UMBRA_ICPT_HLT;
 	vcpu_expect_io(&g.vcpu, 0x3f8, "out");
 	check(g.vcpu.exit.io.size == 1 && g.vcpu.exit.io.flags == 0, "%s", vcpu_describe(&g.vcpu));
@@ -51,15 +51,17 @@ static void smoke_info(void)
 	const struct umbra_info *i = info();
 
 	note("hw %u features %llx xcr0 %llx cr0 %llx cr4 %llx efer %llx tsc %u kHz gpa %u bits run area %u vapic at %u",
-	     i->hw, (unsigned long long)i->features, (unsigned long long)i->guest_xcr0, (unsigned long long)i->guest_cr0,
-	     (unsigned long long)i->guest_cr4, (unsigned long long)i->guest_efer, i->tsc_khz, i->gpa_bits, i->run_size,
-	     i->vapic_offset);
+	     i->hw, (unsigned long long)i->features, (unsigned long long)i->guest_xcr0,
+	     (unsigned long long)i->guest_cr0, (unsigned long long)i->guest_cr4, (unsigned long long)i->guest_efer,
+	     i->tsc_khz, i->gpa_bits, i->run_size, i->vapic_offset);
 	check(i->hw == UMBRA_HW_VMX || i->hw == UMBRA_HW_SVM, "hw %u", i->hw);
 	check((i->guest_cr0 & 0x80050033) == 0x80050033, "CR0 %llx", (unsigned long long)i->guest_cr0);
-	check((i->guest_cr4 & 0x620) == 0x620 && !(i->guest_cr4 & 1 << 13), "CR4 %llx", (unsigned long long)i->guest_cr4);
+	check((i->guest_cr4 & 0x620) == 0x620 && !(i->guest_cr4 & 1 << 13), "CR4 %llx",
+	      (unsigned long long)i->guest_cr4);
 	check((i->guest_efer & 0xd01) == 0xd01, "EFER %llx", (unsigned long long)i->guest_efer);
 	check(i->gpa_bits >= 36 && i->gpa_bits <= 52, "gpa_bits %u", i->gpa_bits);
-	check(i->run_size >= sizeof(struct umbra_run) && i->run_size % UMBRA_PAGE_SIZE == 0, "run_size %u", i->run_size);
+	check(i->run_size >= sizeof(struct umbra_run) && i->run_size % UMBRA_PAGE_SIZE == 0, "run_size %u",
+	      i->run_size);
 	check(i->vapic_offset + UMBRA_PAGE_SIZE <= i->run_size && i->vapic_offset >= sizeof(struct umbra_run) &&
 		      i->vapic_offset % UMBRA_PAGE_SIZE == 0,
 	      "vapic_offset %u", i->vapic_offset);

@@ -19,6 +19,7 @@ sleep_random() { usleep $((RANDOM % $1 * 1000)); }
 no_shadow() { local i; for i in $(seq 1 50); do pidof umbra-shadow >/dev/null || return 0; sleep 0.1; done; return 1; }
 
 expect life.load "insmod failed" umbra_load
+stock_load || not_ok life.stock "stock KVM does not load" # one test wants both
 machine-tests --scale "${scale:-100}" --module /umbra.ko life
 expect life.alone.idle "VMs, vCPUs or pages left over" umbra_idle
 rounds=${rounds:-10}
