@@ -54,7 +54,7 @@ static bool find_shadow(char *path, size_t size)
 	return false;
 }
 
-/* The VMM's environment, but nothing preloaded: the shadow must not load this library, nor what a test preloads. */
+/* Of the VMM's environment only what the shadow reads: the rest may hold secrets, and a guest may take the shadow over. */
 static char **clean_environment(void)
 {
 	size_t n = 0, kept = 0;
@@ -64,7 +64,7 @@ static char **clean_environment(void)
 		n++;
 	env = calloc(n + 1, sizeof(*env));
 	for (size_t i = 0; env && i < n; i++)
-		if (strncmp(environ[i], "LD_PRELOAD=", 11) && strncmp(environ[i], "LD_AUDIT=", 9))
+		if (!strncmp(environ[i], "UMBRA_", 6) || !strncmp(environ[i], "LD_LIBRARY_PATH=", 16))
 			env[kept++] = environ[i];
 	return env;
 }
