@@ -111,7 +111,8 @@ struct channel_memory {
  * that sets immediate_exit before the VMM's thread sleeps makes its FUTEX_WAIT return at once: no kick is lost.
  */
 #define CHANNEL_BELL_BYTE 2
-#define CHANNEL_NOTE_BYTE 3 /* the glue's own, to change the word before it sleeps; the shadow neither reads nor writes it */
+#define CHANNEL_NOTE_BYTE \
+	3 /* the glue's own, to change the word before it sleeps; the shadow neither reads nor writes it */
 enum channel_bell {
 	CHANNEL_IDLE = 0, /* the VMM owns the area */
 	CHANNEL_RUN = 1,  /* the shadow owns it: KVM_RUN */

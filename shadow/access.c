@@ -359,7 +359,7 @@ static void access_init(struct access *a, struct vcpu *vcpu)
 	struct umbra_run *run = vcpu->run;
 
 	vcpu_fetch(vcpu, UMBRA_STATE_CR | UMBRA_STATE_SEG_CODE | UMBRA_STATE_SEG_DATA);
-	a->ctx = (struct emul_ctx){
+	a->ctx = (struct emul_ctx) {
 		.ops = &access_ops,
 		.opaque = a,
 		.gpr = (uint64_t *)run->gpr,
@@ -371,14 +371,14 @@ static void access_init(struct access *a, struct vcpu *vcpu)
 		.cpl = run->seg[UMBRA_SS].attr >> 5 & 3,
 	};
 	for (int i = 0; i < 6; i++)
-		a->ctx.seg[i] = (struct emul_segment){
+		a->ctx.seg[i] = (struct emul_segment) {
 			.base = run->seg[i].base,
 			.limit = run->seg[i].limit,
 			.attr = run->seg[i].attr,
 			.selector = run->seg[i].selector,
 		};
 	a->vcpu = vcpu;
-	a->regs = (struct walk_regs){
+	a->regs = (struct walk_regs) {
 		.cr0 = run->cr0,
 		.cr3 = run->cr3,
 		.cr4 = run->cr4,

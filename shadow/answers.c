@@ -36,8 +36,11 @@ static void put_cpuid(struct vcpu *vcpu, const struct kvm_cpuid_entry2 *e)
 	/* Leaf 1 follows CR4.OSXSAVE and the APIC, leaf 0xD follows XCR0. */
 	if (e->function == 1 || e->function == 0xd)
 		return;
-	put(vcpu, &(struct umbra_answer){ .kind = UMBRA_ANSWER_CPUID, .leaf = e->function, .index = indexed ? e->index : 0,
-					  .index_mask = indexed ? ~0u : 0, .reg = { e->eax, e->ebx, e->ecx, e->edx } });
+	put(vcpu, &(struct umbra_answer) { .kind = UMBRA_ANSWER_CPUID,
+					   .leaf = e->function,
+					   .index = indexed ? e->index : 0,
+					   .index_mask = indexed ? ~0u : 0,
+					   .reg = { e->eax, e->ebx, e->ecx, e->edx } });
 }
 
 static void put_msr(struct vcpu *vcpu, uint32_t msr)
@@ -45,8 +48,9 @@ static void put_msr(struct vcpu *vcpu, uint32_t msr)
 	uint64_t value;
 
 	if (msr_read(vcpu, msr, &value, false) == 0)
-		put(vcpu, &(struct umbra_answer){ .kind = UMBRA_ANSWER_RDMSR, .leaf = msr,
-						  .reg = { (uint32_t)value, 0, 0, (uint32_t)(value >> 32) } });
+		put(vcpu, &(struct umbra_answer) { .kind = UMBRA_ANSWER_RDMSR,
+						   .leaf = msr,
+						   .reg = { (uint32_t)value, 0, 0, (uint32_t)(value >> 32) } });
 }
 
 void answers_update(struct vcpu *vcpu)

@@ -16,7 +16,7 @@ uint64_t clock_guest_ns(struct vm *vm); /* kvmclock now, ns; any thread, no libc
 /* MSR_KVM_SYSTEM_TIME(_NEW), MSR_KVM_WALL_CLOCK(_NEW): 0 or -1 (#GP) */
 int clock_write_system_time(struct vcpu *vcpu, uint64_t value);
 int clock_write_wall_clock(struct vcpu *vcpu, uint64_t value);
-void clock_update(struct vcpu *vcpu); /* VCPU_REQ_CLOCK: (re)writes the guest's pvclock page */
+void clock_update(struct vcpu *vcpu);	    /* VCPU_REQ_CLOCK: (re)writes the guest's pvclock page */
 int clock_kvmclock_ctrl(struct vcpu *vcpu); /* KVM_KVMCLOCK_CTRL: PVCLOCK_GUEST_STOPPED; -EINVAL without a clock page */
 
 #endif

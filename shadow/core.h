@@ -61,10 +61,10 @@ struct resume_answer {
 };
 
 struct emul_resume {
-	bool active;	  /* an instruction was left half-done */
+	bool active;	   /* an instruction was left half-done */
 	bool pending_mmio; /* answer[answers] is what the VMM is asked now */
 	bool pending_pio;
-	uint64_t rip; /* of that instruction */
+	uint64_t rip;	  /* of that instruction */
 	uint32_t answers; /* pieces of MMIO that are done */
 	uint32_t cursor;  /* the next one that emulate() will ask for */
 	uint32_t commits; /* emul_ctx.commits that the answers belong to */
@@ -98,7 +98,7 @@ void inject_debug(struct vcpu *vcpu, uint64_t dr6);
 void inject_soft_exception(struct vcpu *vcpu, uint8_t vector, uint8_t type, uint8_t insn_len);
 
 /* ---- vcpu_thread.c ---- */
-int vcpu_run(struct vcpu *vcpu); /* KVM_RUN: 0 or -errno */
+int vcpu_run(struct vcpu *vcpu);	  /* KVM_RUN: 0 or -errno */
 void vcpu_set_current(struct vcpu *vcpu); /* this thread is the vCPU's */
 void vcpu_serve(struct vcpu *vcpu, uint32_t bell);
 uint64_t vcpu_fpu_mask(const struct vcpu *vcpu);

@@ -51,8 +51,8 @@ static const struct kvm_cpuid_entry2 *find_slow(const struct vcpu *vcpu, uint32_
 	return NULL;
 }
 
-static inline __attribute__((always_inline)) const struct kvm_cpuid_entry2 *find(const struct vcpu *vcpu, uint32_t function,
-										  uint32_t index)
+static inline __attribute__((always_inline)) const struct kvm_cpuid_entry2 *find(const struct vcpu *vcpu,
+										 uint32_t function, uint32_t index)
 {
 	uint32_t i;
 
@@ -91,10 +91,14 @@ static void index_entries(struct vcpu *vcpu)
 static uint32_t entry_reg(const struct kvm_cpuid_entry2 *e, int reg)
 {
 	switch (reg) {
-	case 0: return e->eax;
-	case 1: return e->ebx;
-	case 2: return e->ecx;
-	default: return e->edx;
+	case 0:
+		return e->eax;
+	case 1:
+		return e->ebx;
+	case 2:
+		return e->ecx;
+	default:
+		return e->edx;
 	}
 }
 
@@ -157,8 +161,8 @@ int cpuid_set(struct vcpu *vcpu, const struct kvm_cpuid_entry2 *entries, uint32_
 		for (uint32_t i = 0; i < count && count == vcpu->cpuid_count; i++) {
 			const struct kvm_cpuid_entry2 *a = &entries[i], *b = &vcpu->cpuid[i];
 
-			if (a->function != b->function || a->index != b->index || a->flags != b->flags || a->eax != b->eax ||
-			    a->ebx != b->ebx || a->ecx != b->ecx || a->edx != b->edx)
+			if (a->function != b->function || a->index != b->index || a->flags != b->flags ||
+			    a->eax != b->eax || a->ebx != b->ebx || a->ecx != b->ecx || a->edx != b->edx)
 				return -EINVAL;
 		}
 		return count == vcpu->cpuid_count ? 0 : -EINVAL;
@@ -231,7 +235,8 @@ static void dynamic(struct vcpu *vcpu, uint32_t function, uint32_t index, uint32
 	}
 }
 
-static inline __attribute__((always_inline)) void answer(struct vcpu *vcpu, uint32_t function, uint32_t index, uint32_t regs[4])
+static inline __attribute__((always_inline)) void answer(struct vcpu *vcpu, uint32_t function, uint32_t index,
+							 uint32_t regs[4])
 {
 	const struct kvm_cpuid_entry2 *e = find(vcpu, function, index);
 

@@ -20,7 +20,8 @@ enum { EAX, EBX, ECX, EDX };
 
 static void cpuid_instruction(uint32_t function, uint32_t index, uint32_t regs[4])
 {
-	__asm__ volatile("cpuid" : "=a"(regs[0]), "=b"(regs[1]), "=c"(regs[2]), "=d"(regs[3])
+	__asm__ volatile("cpuid"
+			 : "=a"(regs[0]), "=b"(regs[1]), "=c"(regs[2]), "=d"(regs[3])
 			 : "a"(function), "c"(index));
 	for (int reg = EAX; reg <= EDX; reg++)
 		regs[reg] &= ~host_flags_cleared(function, index, reg);
@@ -92,16 +93,19 @@ static const struct pass pass[] = {
 	/* FPU VME DE PSE TSC MSR PAE MCE CX8 APIC SEP MTRR PGE MCA CMOV PAT PSE36 CLFLUSH MMX FXSR SSE SSE2 SS */
 	{ 1, 0, EDX, 0x0f8bfbff & ~BIT(10) },
 	/* SSE3 PCLMUL SSSE3 FMA CX16 PCID SSE4.1 SSE4.2 X2APIC MOVBE POPCNT TSC_DEADLINE AES XSAVE AVX F16C RDRAND */
-	{ 1, 0, ECX, BIT(0) | BIT(1) | BIT(9) | BIT(12) | BIT(13) | BIT(17) | BIT(19) | BIT(20) | BIT(21) | BIT(22) | BIT(23) |
-		     BIT(24) | BIT(25) | BIT(26) | BIT(28) | BIT(29) | BIT(30) },
+	{ 1, 0, ECX,
+	  BIT(0) | BIT(1) | BIT(9) | BIT(12) | BIT(13) | BIT(17) | BIT(19) | BIT(20) | BIT(21) | BIT(22) | BIT(23) |
+		  BIT(24) | BIT(25) | BIT(26) | BIT(28) | BIT(29) | BIT(30) },
 	/* FSGSBASE BMI1 HLE AVX2 FDP_EXCPTN SMEP BMI2 ERMS INVPCID RTM ZERO_FCS_FDS AVX512F DQ RDSEED ADX SMAP IFMA CLFLUSHOPT CLWB
 	 * AVX512PF ER CD SHA BW VL */
-	{ 7, 0, EBX, BIT(0) | BIT(3) | BIT(4) | BIT(5) | BIT(6) | BIT(7) | BIT(8) | BIT(9) | BIT(10) | BIT(11) | BIT(13) | BIT(16) |
-		     BIT(17) | BIT(18) | BIT(19) | BIT(20) | BIT(21) | BIT(23) | BIT(24) | BIT(26) | BIT(27) | BIT(28) | BIT(29) |
-		     BIT(30) | BIT(31) },
+	{ 7, 0, EBX,
+	  BIT(0) | BIT(3) | BIT(4) | BIT(5) | BIT(6) | BIT(7) | BIT(8) | BIT(9) | BIT(10) | BIT(11) | BIT(13) |
+		  BIT(16) | BIT(17) | BIT(18) | BIT(19) | BIT(20) | BIT(21) | BIT(23) | BIT(24) | BIT(26) | BIT(27) |
+		  BIT(28) | BIT(29) | BIT(30) | BIT(31) },
 	/* VBMI UMIP VBMI2 GFNI VAES VPCLMUL VNNI BITALG VPOPCNTDQ LA57 RDPID CLDEMOTE MOVDIRI MOVDIR64B */
-	{ 7, 0, ECX, BIT(1) | BIT(2) | BIT(6) | BIT(8) | BIT(9) | BIT(10) | BIT(11) | BIT(12) | BIT(14) | BIT(16) | BIT(22) | BIT(25) |
-		     BIT(27) | BIT(28) },
+	{ 7, 0, ECX,
+	  BIT(1) | BIT(2) | BIT(6) | BIT(8) | BIT(9) | BIT(10) | BIT(11) | BIT(12) | BIT(14) | BIT(16) | BIT(22) |
+		  BIT(25) | BIT(27) | BIT(28) },
 	/* 4VNNIW 4FMAPS FSRM VP2INTERSECT MD_CLEAR SERIALIZE TSXLDTRK AVX512_FP16 */
 	{ 7, 0, EDX, BIT(2) | BIT(3) | BIT(4) | BIT(8) | BIT(10) | BIT(14) | BIT(16) | BIT(23) },
 	/* AVX_VNNI AVX512_BF16 CMPCCXADD FZRM FSRS FSRC AVX_IFMA */
@@ -110,10 +114,12 @@ static const struct pass pass[] = {
 	{ 7, 1, EDX, BIT(4) | BIT(5) | BIT(14) },
 	{ 0xd, 1, EAX, BIT(0) | BIT(1) | BIT(2) }, /* XSAVEOPT XSAVEC XGETBV1 */
 	/* LAHF CMP_LEGACY CR8_LEGACY ABM SSE4A MISALIGNSSE 3DNOWPREFETCH XOP FMA4 TBM TOPOEXT */
-	{ 0x80000001, 0, ECX, BIT(0) | BIT(1) | BIT(4) | BIT(5) | BIT(6) | BIT(7) | BIT(8) | BIT(11) | BIT(16) | BIT(21) | BIT(22) },
+	{ 0x80000001, 0, ECX,
+	  BIT(0) | BIT(1) | BIT(4) | BIT(5) | BIT(6) | BIT(7) | BIT(8) | BIT(11) | BIT(16) | BIT(21) | BIT(22) },
 	/* as leaf 1, SYSCALL NX MMXEXT FXSR_OPT GBPAGES RDTSCP LM 3DNOWEXT 3DNOW */
-	{ 0x80000001, 0, EDX, 0x0183f3ff | BIT(11) | BIT(20) | BIT(22) | BIT(25) | BIT(26) | BIT(27) | BIT(29) | BIT(30) | BIT(31) },
-	{ 0x80000007, 0, EDX, BIT(8) }, /* invariant TSC */
+	{ 0x80000001, 0, EDX,
+	  0x0183f3ff | BIT(11) | BIT(20) | BIT(22) | BIT(25) | BIT(26) | BIT(27) | BIT(29) | BIT(30) | BIT(31) },
+	{ 0x80000007, 0, EDX, BIT(8) },				    /* invariant TSC */
 	{ 0x80000008, 0, EBX, BIT(0) | BIT(2) | BIT(9) | BIT(26) }, /* CLZERO XSAVEERPTR WBNOINVD SSB_NO */
 	{ 0x80000021, 0, EAX, BIT(0) | BIT(2) | BIT(6) }, /* NO_NESTED_DATA_BP LFENCE_RDTSC NULL_SEL_CLR_BASE */
 };
@@ -132,23 +138,23 @@ struct need {
 #define AVX512_EDX (BIT(2) | BIT(3) | BIT(8) | BIT(23))
 
 static const struct need needs[] = {
-	{ 1, 0, EDX, BIT(1), CR4(0) | CR4(1), 0, 0, 0 },      /* VME */
-	{ 1, 0, EDX, BIT(6), CR4(5), 0, 0, 0 },		      /* PAE */
-	{ 1, 0, EDX, BIT(7) | BIT(14), CR4(6), 0, 0, 0 },     /* MCE, MCA */
-	{ 1, 0, EDX, BIT(13), CR4(7), 0, 0, 0 },	      /* PGE */
-	{ 1, 0, EDX, BIT(24) | BIT(25) | BIT(26), CR4(9), 0, 0, 0 }, /* FXSR, SSE, SSE2 */
-	{ 1, 0, ECX, BIT(17), CR4(17), 0, 0, 0 },	      /* PCID */
-	{ 1, 0, ECX, BIT(26), CR4(18), 0, 3, 0 },	      /* XSAVE */
+	{ 1, 0, EDX, BIT(1), CR4(0) | CR4(1), 0, 0, 0 },			 /* VME */
+	{ 1, 0, EDX, BIT(6), CR4(5), 0, 0, 0 },					 /* PAE */
+	{ 1, 0, EDX, BIT(7) | BIT(14), CR4(6), 0, 0, 0 },			 /* MCE, MCA */
+	{ 1, 0, EDX, BIT(13), CR4(7), 0, 0, 0 },				 /* PGE */
+	{ 1, 0, EDX, BIT(24) | BIT(25) | BIT(26), CR4(9), 0, 0, 0 },		 /* FXSR, SSE, SSE2 */
+	{ 1, 0, ECX, BIT(17), CR4(17), 0, 0, 0 },				 /* PCID */
+	{ 1, 0, ECX, BIT(26), CR4(18), 0, 3, 0 },				 /* XSAVE */
 	{ 1, 0, ECX, BIT(12) | BIT(28) | BIT(29), CR4(18), 0, XCR0_AVX | 3, 0 }, /* FMA, AVX, F16C */
-	{ 7, 0, EBX, BIT(0), CR4(16), 0, 0, 0 },	      /* FSGSBASE */
-	{ 7, 0, EBX, BIT(7), CR4(20), 0, 0, 0 },	      /* SMEP */
-	{ 7, 0, EBX, BIT(20), CR4(21), 0, 0, 0 },	      /* SMAP */
+	{ 7, 0, EBX, BIT(0), CR4(16), 0, 0, 0 },				 /* FSGSBASE */
+	{ 7, 0, EBX, BIT(7), CR4(20), 0, 0, 0 },				 /* SMEP */
+	{ 7, 0, EBX, BIT(20), CR4(21), 0, 0, 0 },				 /* SMAP */
 	{ 7, 0, EBX, BIT(10), 0, 0, 0, UMBRA_FEAT_INVPCID },
-	{ 7, 0, EBX, BIT(5), CR4(18), 0, XCR0_AVX | 3, 0 },   /* AVX2 */
+	{ 7, 0, EBX, BIT(5), CR4(18), 0, XCR0_AVX | 3, 0 }, /* AVX2 */
 	{ 7, 0, EBX, AVX512_EBX, CR4(18), 0, XCR0_AVX512 | XCR0_AVX | 3, 0 },
-	{ 7, 0, ECX, BIT(2), CR4(11), 0, 0, 0 },	      /* UMIP */
-	{ 7, 0, ECX, BIT(16), CR4(12), 0, 0, 0 },	      /* LA57 */
-	{ 7, 0, ECX, BIT(22), 0, 0, 0, UMBRA_FEAT_RDTSCP },   /* RDPID */
+	{ 7, 0, ECX, BIT(2), CR4(11), 0, 0, 0 },		      /* UMIP */
+	{ 7, 0, ECX, BIT(16), CR4(12), 0, 0, 0 },		      /* LA57 */
+	{ 7, 0, ECX, BIT(22), 0, 0, 0, UMBRA_FEAT_RDTSCP },	      /* RDPID */
 	{ 7, 0, ECX, BIT(9) | BIT(10), CR4(18), 0, XCR0_AVX | 3, 0 }, /* VAES, VPCLMUL */
 	{ 7, 0, ECX, AVX512_ECX, CR4(18), 0, XCR0_AVX512 | XCR0_AVX | 3, 0 },
 	{ 7, 0, EDX, AVX512_EDX, CR4(18), 0, XCR0_AVX512 | XCR0_AVX | 3, 0 },
@@ -157,10 +163,10 @@ static const struct need needs[] = {
 	{ 7, 1, EDX, BIT(4) | BIT(5), CR4(18), 0, XCR0_AVX | 3, 0 },
 	{ 0xd, 1, EAX, ~0u, CR4(18), 0, 3, 0 },
 	{ 0x80000001, 0, ECX, BIT(11) | BIT(16), CR4(18), 0, XCR0_AVX | 3, 0 }, /* XOP, FMA4 */
-	{ 0x80000001, 0, EDX, BIT(11), 0, 1ull << 0, 0, 0 },  /* SYSCALL */
-	{ 0x80000001, 0, EDX, BIT(20), 0, 1ull << 11, 0, 0 }, /* NX */
-	{ 0x80000001, 0, EDX, BIT(25), 0, 1ull << 14, 0, 0 }, /* FXSR_OPT */
-	{ 0x80000001, 0, EDX, BIT(29), 0, 1ull << 8, 0, 0 },  /* LM */
+	{ 0x80000001, 0, EDX, BIT(11), 0, 1ull << 0, 0, 0 },			/* SYSCALL */
+	{ 0x80000001, 0, EDX, BIT(20), 0, 1ull << 11, 0, 0 },			/* NX */
+	{ 0x80000001, 0, EDX, BIT(25), 0, 1ull << 14, 0, 0 },			/* FXSR_OPT */
+	{ 0x80000001, 0, EDX, BIT(29), 0, 1ull << 8, 0, 0 },			/* LM */
 	{ 0x80000001, 0, EDX, BIT(27), 0, 0, 0, UMBRA_FEAT_RDTSCP },
 };
 
@@ -209,8 +215,13 @@ static void add(struct builder *b, uint32_t function, uint32_t index, uint32_t f
 		b->full = true;
 		return;
 	}
-	b->entries[b->count++] = (struct kvm_cpuid_entry2){ .function = function, .index = index, .flags = flags,
-		.eax = r[EAX], .ebx = r[EBX], .ecx = r[ECX], .edx = r[EDX] };
+	b->entries[b->count++] = (struct kvm_cpuid_entry2) { .function = function,
+							     .index = index,
+							     .flags = flags,
+							     .eax = r[EAX],
+							     .ebx = r[EBX],
+							     .ecx = r[ECX],
+							     .edx = r[EDX] };
 }
 
 static void leaf_1(const struct vm *vm, uint32_t r[4])
@@ -252,7 +263,7 @@ static void leaf_d(struct builder *b)
 	if (!feature_bits(b->vm, 1, 0, ECX, r[ECX] & BIT(26)))
 		xcr0 = 0;
 	size = xcr0 ? cpuid_xsave_size(xcr0) : 0;
-	add(b, 0xd, 0, KVM_CPUID_FLAG_SIGNIFCANT_INDEX, (uint32_t[4]){ xcr0, size, size, xcr0 >> 32 });
+	add(b, 0xd, 0, KVM_CPUID_FLAG_SIGNIFCANT_INDEX, (uint32_t[4]) { xcr0, size, size, xcr0 >> 32 });
 	if (!xcr0)
 		return;
 	cpuid_host(0xd, 1, r);
@@ -308,7 +319,7 @@ static void leaf_basic(struct builder *b, uint32_t function)
 		leaf_caches(b, 4);
 		break;
 	case 6:
-		add(b, 6, 0, 0, (uint32_t[4]){ BIT(2), 0, 0, 0 }); /* the LAPIC's timer never stops */
+		add(b, 6, 0, 0, (uint32_t[4]) { BIT(2), 0, 0, 0 }); /* the LAPIC's timer never stops */
 		break;
 	case 7:
 		leaf_7(b);
@@ -391,12 +402,13 @@ static void leaf_extended(struct builder *b, uint32_t function)
 
 static void leaf_kvm(struct builder *b)
 {
-	uint32_t features_eax = BIT(KVM_FEATURE_CLOCKSOURCE) | BIT(KVM_FEATURE_NOP_IO_DELAY) | BIT(KVM_FEATURE_CLOCKSOURCE2) |
-				BIT(KVM_FEATURE_PV_EOI) | BIT(KVM_FEATURE_CLOCKSOURCE_STABLE_BIT);
+	uint32_t features_eax = BIT(KVM_FEATURE_CLOCKSOURCE) | BIT(KVM_FEATURE_NOP_IO_DELAY) |
+				BIT(KVM_FEATURE_CLOCKSOURCE2) | BIT(KVM_FEATURE_PV_EOI) |
+				BIT(KVM_FEATURE_CLOCKSOURCE_STABLE_BIT);
 
 	/* "KVMKVMKVM\0\0\0" */
-	add(b, KVM_CPUID_SIGNATURE, 0, 0, (uint32_t[4]){ KVM_CPUID_FEATURES, 0x4b4d564b, 0x564b4d56, 0x4d });
-	add(b, KVM_CPUID_FEATURES, 0, 0, (uint32_t[4]){ features_eax, 0, 0, 0 });
+	add(b, KVM_CPUID_SIGNATURE, 0, 0, (uint32_t[4]) { KVM_CPUID_FEATURES, 0x4b4d564b, 0x564b4d56, 0x4d });
+	add(b, KVM_CPUID_FEATURES, 0, 0, (uint32_t[4]) { features_eax, 0, 0, 0 });
 }
 
 int cpuid_supported(const struct vm *vm, struct kvm_cpuid_entry2 *entries, uint32_t max)

@@ -9,35 +9,35 @@
  * privilege, so it happens here (exit_vmx.c).
  */
 enum vmexit_reason {
-	VMEXIT_NONE,	     /* UMBRA_EXIT_NONE */
-	VMEXIT_INTERRUPTED,  /* UMBRA_EXIT_INTERRUPTED */
-	VMEXIT_DEADLINE,     /* UMBRA_EXIT_DEADLINE */
-	VMEXIT_IO,	     /* IN, OUT, INS, OUTS [io] */
-	VMEXIT_MEM,	     /* guest-physical access that no region allows [mem] */
+	VMEXIT_NONE,	    /* UMBRA_EXIT_NONE */
+	VMEXIT_INTERRUPTED, /* UMBRA_EXIT_INTERRUPTED */
+	VMEXIT_DEADLINE,    /* UMBRA_EXIT_DEADLINE */
+	VMEXIT_IO,	    /* IN, OUT, INS, OUTS [io] */
+	VMEXIT_MEM,	    /* guest-physical access that no region allows [mem] */
 	VMEXIT_CPUID,
 	VMEXIT_RDMSR,
 	VMEXIT_WRMSR,
 	VMEXIT_HLT,
-	VMEXIT_CR,	     /* MOV to or from CR0, CR3, CR4, CR8, CLTS, LMSW [cr] */
-	VMEXIT_DR,	     /* MOV to or from a debug register [dr] */
+	VMEXIT_CR, /* MOV to or from CR0, CR3, CR4, CR8, CLTS, LMSW [cr] */
+	VMEXIT_DR, /* MOV to or from a debug register [dr] */
 	VMEXIT_XSETBV,
-	VMEXIT_EXCEPTION,    /* an intercepted exception, not delivered [exc] */
+	VMEXIT_EXCEPTION, /* an intercepted exception, not delivered [exc] */
 	VMEXIT_INTR_WINDOW,
 	VMEXIT_NMI_WINDOW,
-	VMEXIT_SHUTDOWN,     /* triple fault */
+	VMEXIT_SHUTDOWN, /* triple fault */
 	VMEXIT_PAUSE,
 	VMEXIT_INVD,
 	VMEXIT_WBINVD,
-	VMEXIT_INVLPG,	     /* [mem].gva */
+	VMEXIT_INVLPG, /* [mem].gva */
 	VMEXIT_RDPMC,
 	VMEXIT_RDTSC,
 	VMEXIT_MONITOR,
 	VMEXIT_MWAIT,
-	VMEXIT_UNDEFINED,    /* an instruction that guests do not have (VMX, SVM, GETSEC, ...): owes the guest a #UD */
-	VMEXIT_TASK_SWITCH,  /* [task] */
-	VMEXIT_TPR,	     /* the guest's TPR fell below tpr_threshold; after the instruction */
-	VMEXIT_BAD_STATE,    /* the state handed in cannot be entered; nothing ran [bad] */
-	VMEXIT_UNKNOWN,	     /* a reason that exit_*.c does not know [bad] */
+	VMEXIT_UNDEFINED,   /* an instruction that guests do not have (VMX, SVM, GETSEC, ...): owes the guest a #UD */
+	VMEXIT_TASK_SWITCH, /* [task] */
+	VMEXIT_TPR,	    /* the guest's TPR fell below tpr_threshold; after the instruction */
+	VMEXIT_BAD_STATE,   /* the state handed in cannot be entered; nothing ran [bad] */
+	VMEXIT_UNKNOWN,	    /* a reason that exit_*.c does not know [bad] */
 	VMEXIT_REASONS,
 };
 
@@ -51,7 +51,7 @@ enum vmexit_reason {
 #define VMEXIT_CR_LMSW 3
 
 struct vmexit {
-	__u32 reason;	/* VMEXIT_* */
+	__u32 reason;  /* VMEXIT_* */
 	__u8 insn_len; /* bytes of the instruction that exited; 0: unknown, or not caused by an instruction */
 	union {
 		struct {
@@ -68,9 +68,9 @@ struct vmexit {
 			__s32 error;  /* with UMBRA_MEM_FAULT: negative errno */
 		} mem;
 		struct {
-			__u8 cr;  /* 0, 3, 4, 8 */
-			__u8 op;  /* VMEXIT_CR_* */
-			__u8 gpr; /* index of gpr[] */
+			__u8 cr;    /* 0, 3, 4, 8 */
+			__u8 op;    /* VMEXIT_CR_* */
+			__u8 gpr;   /* index of gpr[] */
 			__u16 lmsw; /* LMSW's source operand */
 		} cr;
 		struct {

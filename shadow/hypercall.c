@@ -28,7 +28,8 @@ static int64_t hypercall_kick(struct vcpu *vcpu, uint32_t apic_id)
 }
 
 /* a0, a1: bitmap of APIC ids from min on; 64 bits each in 64-bit mode, else 32. */
-static int64_t hypercall_send_ipi(struct vcpu *vcpu, const uint64_t bitmap[2], uint32_t min, uint64_t icr, uint32_t width)
+static int64_t hypercall_send_ipi(struct vcpu *vcpu, const uint64_t bitmap[2], uint32_t min, uint64_t icr,
+				  uint32_t width)
 {
 	struct apic_msg msg = { .vector = icr & ICR_VECTOR, .mode = icr >> ICR_MODE_SHIFT & 7 };
 	int64_t count = 0;

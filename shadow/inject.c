@@ -39,9 +39,9 @@ static void exception_combine(struct vcpu *vcpu, struct pending_exception *new)
 
 	if (first->vector == EXC_DF) {
 		vcpu->triple_fault = true;
-		*new = (struct pending_exception){ .pending = false };
+		*new = (struct pending_exception) { .pending = false };
 	} else if ((a == EXC_CONTRIBUTORY && b == EXC_CONTRIBUTORY) || (a == EXC_PAGE_FAULT && b != EXC_BENIGN)) {
-		*new = (struct pending_exception){ .pending = true, .vector = EXC_DF, .has_error_code = true };
+		*new = (struct pending_exception) { .pending = true, .vector = EXC_DF, .has_error_code = true };
 	}
 	/* Else the first one comes again when its instruction does. */
 }
@@ -59,30 +59,33 @@ static void exception_raise(struct vcpu *vcpu, struct pending_exception new)
 
 void inject_exception(struct vcpu *vcpu, uint8_t vector)
 {
-	exception_raise(vcpu, (struct pending_exception){ .vector = vector });
+	exception_raise(vcpu, (struct pending_exception) { .vector = vector });
 }
 
 void inject_exception_code(struct vcpu *vcpu, uint8_t vector, uint32_t code)
 {
-	exception_raise(vcpu, (struct pending_exception){ .vector = vector, .has_error_code = true, .error_code = code });
+	exception_raise(vcpu,
+			(struct pending_exception) { .vector = vector, .has_error_code = true, .error_code = code });
 }
 
 void inject_page_fault(struct vcpu *vcpu, uint64_t gva, uint32_t code)
 {
-	exception_raise(vcpu, (struct pending_exception){
-		.vector = EXC_PF, .has_error_code = true, .error_code = code, .has_payload = true, .payload = gva
-	});
+	exception_raise(vcpu, (struct pending_exception) { .vector = EXC_PF,
+							   .has_error_code = true,
+							   .error_code = code,
+							   .has_payload = true,
+							   .payload = gva });
 }
 
 void inject_debug(struct vcpu *vcpu, uint64_t dr6)
 {
-	exception_raise(vcpu, (struct pending_exception){ .vector = EXC_DB, .has_payload = true, .payload = dr6 });
+	exception_raise(vcpu, (struct pending_exception) { .vector = EXC_DB, .has_payload = true, .payload = dr6 });
 }
 
 /* INT1, INT3: with the length of the instruction, for the return address. */
 void inject_soft_exception(struct vcpu *vcpu, uint8_t vector, uint8_t type, uint8_t insn_len)
 {
-	exception_raise(vcpu, (struct pending_exception){ .vector = vector, .type = type, .insn_len = insn_len });
+	exception_raise(vcpu, (struct pending_exception) { .vector = vector, .type = type, .insn_len = insn_len });
 }
 
 /* ---- after an exit ---- */
@@ -106,7 +109,7 @@ void inject_take_back(struct vcpu *vcpu)
 	switch (event.type) {
 	case UMBRA_EVENT_INTR:
 	case UMBRA_EVENT_SOFT_INT:
-		vcpu->interrupt = (struct pending_interrupt){
+		vcpu->interrupt = (struct pending_interrupt) {
 			.injected = true,
 			.soft = event.type == UMBRA_EVENT_SOFT_INT,
 			.vector = event.vector,
@@ -125,7 +128,7 @@ void inject_take_back(struct vcpu *vcpu)
 	case UMBRA_EVENT_EXC:
 	case UMBRA_EVENT_SOFT_EXC:
 	case UMBRA_EVENT_ICEBP:
-		vcpu->exception = (struct pending_exception){
+		vcpu->exception = (struct pending_exception) {
 			.injected = true,
 			.vector = event.vector,
 			.type = event.type == UMBRA_EVENT_EXC ? 0 : event.type,
@@ -157,22 +160,22 @@ static void hand_over_exception(struct vcpu *vcpu)
 	/* Real mode pushes no error codes and VM entry refuses them. (SDM 3C 27.2.1.3) */
 	bool code = exc->has_error_code && (vcpu->run->cr0 & X86_CR0_PE);
 
-	hand_over(vcpu, (struct umbra_event){
-		.vector = exc->vector,
-		.type = exc->type ? exc->type : UMBRA_EVENT_EXC,
-		.flags = code ? UMBRA_EVENT_ERROR_CODE : 0,
-		.insn_len = exc->type ? exc->insn_len : 0,
-		.error_code = code ? exc->error_code : 0,
-	});
+	hand_over(vcpu, (struct umbra_event) {
+				.vector = exc->vector,
+				.type = exc->type ? exc->type : UMBRA_EVENT_EXC,
+				.flags = code ? UMBRA_EVENT_ERROR_CODE : 0,
+				.insn_len = exc->type ? exc->insn_len : 0,
+				.error_code = code ? exc->error_code : 0,
+			});
 }
 
 static void hand_over_interrupt(struct vcpu *vcpu)
 {
-	hand_over(vcpu, (struct umbra_event){
-		.vector = vcpu->interrupt.vector,
-		.type = vcpu->interrupt.soft ? UMBRA_EVENT_SOFT_INT : UMBRA_EVENT_INTR,
-		.insn_len = vcpu->interrupt.soft ? vcpu->interrupt.insn_len : 0,
-	});
+	hand_over(vcpu, (struct umbra_event) {
+				.vector = vcpu->interrupt.vector,
+				.type = vcpu->interrupt.soft ? UMBRA_EVENT_SOFT_INT : UMBRA_EVENT_INTR,
+				.insn_len = vcpu->interrupt.soft ? vcpu->interrupt.insn_len : 0,
+			});
 }
 
 /* The side effects of an exception's delivery that the CPU leaves to who injects it. */
@@ -247,7 +250,7 @@ static void interrupt_take(struct vcpu *vcpu)
 		vector = lapic_pending(vcpu);
 		lapic_accept(vcpu, (uint8_t)vector);
 	}
-	vcpu->interrupt = (struct pending_interrupt){ .injected = true, .vector = (uint8_t)vector };
+	vcpu->interrupt = (struct pending_interrupt) { .injected = true, .vector = (uint8_t)vector };
 	hand_over_interrupt(vcpu);
 }
 
@@ -255,7 +258,7 @@ static void nmi_take(struct vcpu *vcpu)
 {
 	vcpu->nmi_pending--;
 	vcpu->nmi_injected = true;
-	hand_over(vcpu, (struct umbra_event){ .vector = 2, .type = UMBRA_EVENT_NMI });
+	hand_over(vcpu, (struct umbra_event) { .vector = 2, .type = UMBRA_EVENT_NMI });
 }
 
 /*
@@ -270,7 +273,7 @@ static uint32_t events_hand_over(struct vcpu *vcpu)
 	if (vcpu->exception.injected)
 		hand_over_exception(vcpu);
 	else if (vcpu->nmi_injected)
-		hand_over(vcpu, (struct umbra_event){ .vector = 2, .type = UMBRA_EVENT_NMI });
+		hand_over(vcpu, (struct umbra_event) { .vector = 2, .type = UMBRA_EVENT_NMI });
 	else if (vcpu->interrupt.injected && !vcpu->exception.pending)
 		hand_over_interrupt(vcpu);
 

@@ -105,18 +105,32 @@ static __u64 *run_msr(struct vcpu *vcpu, uint32_t msr, uint64_t *group)
 
 	*group = UMBRA_STATE_MSR;
 	switch (msr) {
-	case MSR_STAR: return &run->msr.star;
-	case MSR_LSTAR: return &run->msr.lstar;
-	case MSR_CSTAR: return &run->msr.cstar;
-	case MSR_FMASK: return &run->msr.fmask;
-	case MSR_SYSENTER_CS: return &run->msr.sysenter_cs;
-	case MSR_SYSENTER_ESP: return &run->msr.sysenter_esp;
-	case MSR_SYSENTER_EIP: return &run->msr.sysenter_eip;
-	case MSR_PAT: return &run->msr.pat;
-	case MSR_TSC_AUX: return &run->msr.tsc_aux;
-	case MSR_FS_BASE: *group = UMBRA_STATE_SEG_DATA; return &run->seg[UMBRA_FS].base;
-	case MSR_GS_BASE: *group = UMBRA_STATE_SEG_DATA; return &run->seg[UMBRA_GS].base;
-	default: return NULL;
+	case MSR_STAR:
+		return &run->msr.star;
+	case MSR_LSTAR:
+		return &run->msr.lstar;
+	case MSR_CSTAR:
+		return &run->msr.cstar;
+	case MSR_FMASK:
+		return &run->msr.fmask;
+	case MSR_SYSENTER_CS:
+		return &run->msr.sysenter_cs;
+	case MSR_SYSENTER_ESP:
+		return &run->msr.sysenter_esp;
+	case MSR_SYSENTER_EIP:
+		return &run->msr.sysenter_eip;
+	case MSR_PAT:
+		return &run->msr.pat;
+	case MSR_TSC_AUX:
+		return &run->msr.tsc_aux;
+	case MSR_FS_BASE:
+		*group = UMBRA_STATE_SEG_DATA;
+		return &run->seg[UMBRA_FS].base;
+	case MSR_GS_BASE:
+		*group = UMBRA_STATE_SEG_DATA;
+		return &run->seg[UMBRA_GS].base;
+	default:
+		return NULL;
 	}
 }
 
@@ -293,7 +307,7 @@ static int put_feature_control(struct vcpu *vcpu, uint64_t value, bool host)
 static int put_hwcr(struct vcpu *vcpu, uint64_t value)
 {
 	value &= ~(1ull << 3 | 1ull << 6 | 1ull << 8); /* cache and FP error switches of old CPUs: no effect */
-	if (value & ~(1ull << 18 | 1ull << 24)) /* McStatusWrEn, TscFreqSel */
+	if (value & ~(1ull << 18 | 1ull << 24))	       /* McStatusWrEn, TscFreqSel */
 		return MSR_REFUSED;
 	vcpu->msrs->hwcr = value;
 	return MSR_OK;
@@ -371,11 +385,16 @@ int msr_put(struct vcpu *vcpu, uint32_t msr, uint64_t value, bool host)
 	if (msr >= MSR_X2APIC && msr <= MSR_X2APIC_LAST)
 		return lapic_msr_write(vcpu, msr, value);
 	switch (msr) {
-	case MSR_TSC_DEADLINE: return lapic_msr_write(vcpu, msr, value);
-	case MSR_TSC: return put_tsc(vcpu, value, host);
-	case MSR_TSC_ADJUST: return put_tsc_adjust(vcpu, value, host);
-	case MSR_APIC_BASE: return put_apic_base(vcpu, value, host);
-	case MSR_EFER: return put_efer(vcpu, value, host);
+	case MSR_TSC_DEADLINE:
+		return lapic_msr_write(vcpu, msr, value);
+	case MSR_TSC:
+		return put_tsc(vcpu, value, host);
+	case MSR_TSC_ADJUST:
+		return put_tsc_adjust(vcpu, value, host);
+	case MSR_APIC_BASE:
+		return put_apic_base(vcpu, value, host);
+	case MSR_EFER:
+		return put_efer(vcpu, value, host);
 	case MSR_STAR:
 	case MSR_LSTAR:
 	case MSR_CSTAR:
@@ -386,29 +405,44 @@ int msr_put(struct vcpu *vcpu, uint32_t msr, uint64_t value, bool host)
 	case MSR_PAT:
 	case MSR_TSC_AUX:
 	case MSR_FS_BASE:
-	case MSR_GS_BASE: return put_run_msr(vcpu, msr, value, host);
+	case MSR_GS_BASE:
+		return put_run_msr(vcpu, msr, value, host);
 	case MSR_KERNEL_GS_BASE:
 		if (!msr_canonical(vcpu, value))
 			return MSR_REFUSED;
 		cpu_wrgsbase(value);
 		return MSR_OK;
-	case MSR_MISC_ENABLE: return put_misc_enable(vcpu, value, host);
-	case MSR_FEATURE_CONTROL: return put_feature_control(vcpu, value, host);
+	case MSR_MISC_ENABLE:
+		return put_misc_enable(vcpu, value, host);
+	case MSR_FEATURE_CONTROL:
+		return put_feature_control(vcpu, value, host);
 	case MSR_UCODE_REV:
 		if (host)
 			m->ucode_rev = value;
 		return MSR_OK; /* the guest's write asks the CPU to put the revision there */
-	case MSR_ARCH_CAPABILITIES: return host_only(&m->arch_capabilities, value, host);
-	case MSR_PLATFORM_INFO: return put_platform_info(vcpu, value, host);
-	case MSR_MISC_FEATURES: return put_misc_features(vcpu, value);
-	case MSR_SMBASE: return host_only(&vcpu->smbase, value, host);
-	case MSR_SMI_COUNT: return host_only(&m->smi_count, value, host);
-	case MSR_POWER_CTL: m->power_ctl = value; return MSR_OK;
-	case MSR_DEBUGCTL: return put_debugctl(vcpu, value);
-	case MSR_HWCR: return put_hwcr(vcpu, value);
-	case MSR_DE_CFG: return put_de_cfg(vcpu, value);
-	case MSR_XSS: return value || !host ? MSR_REFUSED : MSR_OK; /* XSAVES is not offered */
-	default: break;
+	case MSR_ARCH_CAPABILITIES:
+		return host_only(&m->arch_capabilities, value, host);
+	case MSR_PLATFORM_INFO:
+		return put_platform_info(vcpu, value, host);
+	case MSR_MISC_FEATURES:
+		return put_misc_features(vcpu, value);
+	case MSR_SMBASE:
+		return host_only(&vcpu->smbase, value, host);
+	case MSR_SMI_COUNT:
+		return host_only(&m->smi_count, value, host);
+	case MSR_POWER_CTL:
+		m->power_ctl = value;
+		return MSR_OK;
+	case MSR_DEBUGCTL:
+		return put_debugctl(vcpu, value);
+	case MSR_HWCR:
+		return put_hwcr(vcpu, value);
+	case MSR_DE_CFG:
+		return put_de_cfg(vcpu, value);
+	case MSR_XSS:
+		return value || !host ? MSR_REFUSED : MSR_OK; /* XSAVES is not offered */
+	default:
+		break;
 	}
 	if (msr == MSR_KVM_WALL_CLOCK || msr == MSR_KVM_SYSTEM_TIME || msr >> 8 == MSR_KVM_RANGE)
 		return put_kvm(vcpu, msr, value);
@@ -433,10 +467,17 @@ int msr_get(struct vcpu *vcpu, uint32_t msr, uint64_t *value, bool host)
 	if (msr >= MSR_X2APIC && msr <= MSR_X2APIC_LAST)
 		return lapic_msr_read(vcpu, msr, value);
 	switch (msr) {
-	case MSR_TSC_DEADLINE: return lapic_msr_read(vcpu, msr, value);
-	case MSR_TSC: *value = clock_host_tsc() + vcpu->run->tsc_offset; return MSR_OK;
-	case MSR_TSC_ADJUST: *value = m->tsc_adjust; return MSR_OK;
-	case MSR_APIC_BASE: *value = vcpu->apic_base; return MSR_OK;
+	case MSR_TSC_DEADLINE:
+		return lapic_msr_read(vcpu, msr, value);
+	case MSR_TSC:
+		*value = clock_host_tsc() + vcpu->run->tsc_offset;
+		return MSR_OK;
+	case MSR_TSC_ADJUST:
+		*value = m->tsc_adjust;
+		return MSR_OK;
+	case MSR_APIC_BASE:
+		*value = vcpu->apic_base;
+		return MSR_OK;
 	case MSR_EFER:
 		vcpu_fetch(vcpu, UMBRA_STATE_CR);
 		*value = vcpu->run->efer;
@@ -451,24 +492,52 @@ int msr_get(struct vcpu *vcpu, uint32_t msr, uint64_t *value, bool host)
 	case MSR_PAT:
 	case MSR_TSC_AUX:
 	case MSR_FS_BASE:
-	case MSR_GS_BASE: return get_run_msr(vcpu, msr, value, host);
-	case MSR_KERNEL_GS_BASE: *value = cpu_rdgsbase(); return MSR_OK;
-	case MSR_MISC_ENABLE: *value = m->misc_enable; return MSR_OK;
-	case MSR_FEATURE_CONTROL: *value = m->feature_control; return MSR_OK;
-	case MSR_UCODE_REV: *value = m->ucode_rev; return MSR_OK;
+	case MSR_GS_BASE:
+		return get_run_msr(vcpu, msr, value, host);
+	case MSR_KERNEL_GS_BASE:
+		*value = cpu_rdgsbase();
+		return MSR_OK;
+	case MSR_MISC_ENABLE:
+		*value = m->misc_enable;
+		return MSR_OK;
+	case MSR_FEATURE_CONTROL:
+		*value = m->feature_control;
+		return MSR_OK;
+	case MSR_UCODE_REV:
+		*value = m->ucode_rev;
+		return MSR_OK;
 	case MSR_ARCH_CAPABILITIES:
 		*value = m->arch_capabilities;
 		return host || cpuid_has(vcpu, 7, 0, 3, 29) ? MSR_OK : MSR_REFUSED;
-	case MSR_PLATFORM_INFO: *value = m->platform_info; return MSR_OK;
-	case MSR_MISC_FEATURES: *value = m->misc_features; return MSR_OK;
-	case MSR_SMBASE: *value = vcpu->smbase; return host ? MSR_OK : MSR_REFUSED;
-	case MSR_SMI_COUNT: *value = m->smi_count; return MSR_OK;
-	case MSR_POWER_CTL: *value = m->power_ctl; return MSR_OK;
-	case MSR_DEBUGCTL: *value = m->debugctl; return MSR_OK;
-	case MSR_HWCR: *value = m->hwcr; return MSR_OK;
-	case MSR_DE_CFG: *value = m->de_cfg; return m->amd ? MSR_OK : MSR_UNKNOWN;
-	case MSR_XSS: *value = 0; return host ? MSR_OK : MSR_REFUSED;
-	default: break;
+	case MSR_PLATFORM_INFO:
+		*value = m->platform_info;
+		return MSR_OK;
+	case MSR_MISC_FEATURES:
+		*value = m->misc_features;
+		return MSR_OK;
+	case MSR_SMBASE:
+		*value = vcpu->smbase;
+		return host ? MSR_OK : MSR_REFUSED;
+	case MSR_SMI_COUNT:
+		*value = m->smi_count;
+		return MSR_OK;
+	case MSR_POWER_CTL:
+		*value = m->power_ctl;
+		return MSR_OK;
+	case MSR_DEBUGCTL:
+		*value = m->debugctl;
+		return MSR_OK;
+	case MSR_HWCR:
+		*value = m->hwcr;
+		return MSR_OK;
+	case MSR_DE_CFG:
+		*value = m->de_cfg;
+		return m->amd ? MSR_OK : MSR_UNKNOWN;
+	case MSR_XSS:
+		*value = 0;
+		return host ? MSR_OK : MSR_REFUSED;
+	default:
+		break;
 	}
 	if (msr == MSR_KVM_WALL_CLOCK || msr == MSR_KVM_SYSTEM_TIME || msr >> 8 == MSR_KVM_RANGE)
 		return get_kvm(vcpu, msr, value);

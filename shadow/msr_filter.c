@@ -70,7 +70,8 @@ int msr_set_filter(struct vm *vm, const struct kvm_msr_filter *filter, const uin
 
 		if (!r->nmsrs)
 			continue;
-		new->range[new->ranges++] = (struct msr_range){ .base = r->base, .count = r->nmsrs, .flags = r->flags, .bitmap = copy };
+		new->range[new->ranges++] =
+			(struct msr_range) { .base = r->base, .count = r->nmsrs, .flags = r->flags, .bitmap = copy };
 		copy += bitmap_size(r->nmsrs);
 	}
 	old = __atomic_exchange_n(&vm->msr_filter, new, __ATOMIC_ACQ_REL);

@@ -9,8 +9,8 @@ struct vcpu;
 
 /* Results of the parts of msr_read() and msr_write(). */
 #define MSR_OK 0
-#define MSR_USER 1	  /* kvm_run is filled in for the VMM */
-#define MSR_REFUSED (-1)  /* known, but not so */
+#define MSR_USER 1	 /* kvm_run is filled in for the VMM */
+#define MSR_REFUSED (-1) /* known, but not so */
 #define MSR_UNKNOWN (-2)
 
 /* msr.c: msr_read() and msr_write() without the filter, telling unknown from refused. */

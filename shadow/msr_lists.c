@@ -21,30 +21,47 @@ static const struct {
 	uint8_t write;
 	uint64_t value;
 } constants[] = {
-	{ 0x0, 0, 0 }, { 0x1, 0, 0 },			 /* P5_MC_ADDR, P5_MC_TYPE */
-	{ 0x17, 0, 0 },					 /* PLATFORM_ID */
-	{ 0x2a, 0, 0 },					 /* EBL_CR_POWERON */
-	{ 0x2c, 0, 1ull << 24 },			 /* EBC_FREQUENCY_ID: a 100 MHz bus */
-	{ 0xc1, WR_ZERO, 0 }, { 0xc2, WR_ZERO, 0 },	 /* PERFCTR0, 1: no PMU */
-	{ 0x186, WR_ZERO, 0 }, { 0x187, WR_ZERO, 0 },	 /* EVNTSEL0, 1 */
-	{ 0xcd, 0, 3 },					 /* FSB_FREQ */
-	{ 0x11e, WR_IGNORE, 0xbe702111 },		 /* BBL_CR_CTL3: the L2 cache is there and on */
-	{ 0x198, 0, 1000 | 4ull << 40 },		 /* PERF_STATUS: the TSC's ratio, as KVM gives it */
-	{ 0x199, WR_IGNORE, 0 },			 /* PERF_CTL */
-	{ 0x1db, 0, 0 }, { 0x1dc, 0, 0 }, { 0x1dd, 0, 0 }, { 0x1de, 0, 0 }, /* last branch and interrupt */
-	{ 0x606, 0, 0 }, { 0x611, 0, 0 }, { 0x619, 0, 0 }, { 0x639, 0, 0 }, { 0x641, 0, 0 }, /* RAPL: no unit, no energy */
-	{ 0xc0010000, WR_ZERO, 0 }, { 0xc0010001, WR_ZERO, 0 }, { 0xc0010002, WR_ZERO, 0 }, { 0xc0010003, WR_ZERO, 0 },
-	{ 0xc0010004, WR_ZERO, 0 }, { 0xc0010005, WR_ZERO, 0 }, { 0xc0010006, WR_ZERO, 0 }, { 0xc0010007, WR_ZERO, 0 },
-	{ 0xc0010010, 0, 0 },				 /* SYSCFG */
-	{ 0xc001001b, WR_IGNORE, 0x20000000 },		 /* K7_CLK_CTL */
-	{ 0xc001001f, WR_IGNORE, 0 },			 /* NB_CFG */
-	{ 0xc0010055, 0, 0 },				 /* INT_PENDING_MSG */
-	{ 0xc0010058, WR_ZERO, 0 },			 /* MMIO_CONF_BASE: off */
-	{ 0xc0010112, 0, 0 }, { 0xc0010113, 0, 0 },	 /* SMM_ADDR, SMM_MASK */
-	{ 0xc0010117, WR_IGNORE, 0 },			 /* VM_HSAVE_PA */
-	{ 0xc0011022, WR_IGNORE, 0 },			 /* DC_CFG */
-	{ 0xc001102a, WR_IGNORE, 0 },			 /* BU_CFG2 */
-	{ 0xc001102c, WR_IGNORE, 0 },			 /* EX_CFG */
+	{ 0x0, 0, 0 },
+	{ 0x1, 0, 0 },		 /* P5_MC_ADDR, P5_MC_TYPE */
+	{ 0x17, 0, 0 },		 /* PLATFORM_ID */
+	{ 0x2a, 0, 0 },		 /* EBL_CR_POWERON */
+	{ 0x2c, 0, 1ull << 24 }, /* EBC_FREQUENCY_ID: a 100 MHz bus */
+	{ 0xc1, WR_ZERO, 0 },
+	{ 0xc2, WR_ZERO, 0 }, /* PERFCTR0, 1: no PMU */
+	{ 0x186, WR_ZERO, 0 },
+	{ 0x187, WR_ZERO, 0 },		  /* EVNTSEL0, 1 */
+	{ 0xcd, 0, 3 },			  /* FSB_FREQ */
+	{ 0x11e, WR_IGNORE, 0xbe702111 }, /* BBL_CR_CTL3: the L2 cache is there and on */
+	{ 0x198, 0, 1000 | 4ull << 40 },  /* PERF_STATUS: the TSC's ratio, as KVM gives it */
+	{ 0x199, WR_IGNORE, 0 },	  /* PERF_CTL */
+	{ 0x1db, 0, 0 },
+	{ 0x1dc, 0, 0 },
+	{ 0x1dd, 0, 0 },
+	{ 0x1de, 0, 0 }, /* last branch and interrupt */
+	{ 0x606, 0, 0 },
+	{ 0x611, 0, 0 },
+	{ 0x619, 0, 0 },
+	{ 0x639, 0, 0 },
+	{ 0x641, 0, 0 }, /* RAPL: no unit, no energy */
+	{ 0xc0010000, WR_ZERO, 0 },
+	{ 0xc0010001, WR_ZERO, 0 },
+	{ 0xc0010002, WR_ZERO, 0 },
+	{ 0xc0010003, WR_ZERO, 0 },
+	{ 0xc0010004, WR_ZERO, 0 },
+	{ 0xc0010005, WR_ZERO, 0 },
+	{ 0xc0010006, WR_ZERO, 0 },
+	{ 0xc0010007, WR_ZERO, 0 },
+	{ 0xc0010010, 0, 0 },		       /* SYSCFG */
+	{ 0xc001001b, WR_IGNORE, 0x20000000 }, /* K7_CLK_CTL */
+	{ 0xc001001f, WR_IGNORE, 0 },	       /* NB_CFG */
+	{ 0xc0010055, 0, 0 },		       /* INT_PENDING_MSG */
+	{ 0xc0010058, WR_ZERO, 0 },	       /* MMIO_CONF_BASE: off */
+	{ 0xc0010112, 0, 0 },
+	{ 0xc0010113, 0, 0 },	      /* SMM_ADDR, SMM_MASK */
+	{ 0xc0010117, WR_IGNORE, 0 }, /* VM_HSAVE_PA */
+	{ 0xc0011022, WR_IGNORE, 0 }, /* DC_CFG */
+	{ 0xc001102a, WR_IGNORE, 0 }, /* BU_CFG2 */
+	{ 0xc001102c, WR_IGNORE, 0 }, /* EX_CFG */
 };
 
 bool msr_put_only(uint32_t msr)
@@ -85,11 +102,33 @@ bool msr_zero_only(uint32_t msr)
 /* ---- KVM_GET_MSR_INDEX_LIST: what a VMM saves and restores ---- */
 
 static const uint32_t saved[] = {
-	MSR_SYSENTER_CS, MSR_SYSENTER_ESP, MSR_SYSENTER_EIP, MSR_STAR, MSR_CSTAR, MSR_KERNEL_GS_BASE, MSR_FMASK, MSR_LSTAR,
-	MSR_TSC, MSR_PAT, MSR_FEATURE_CONTROL, MSR_KVM_SYSTEM_TIME, MSR_KVM_WALL_CLOCK, MSR_KVM_SYSTEM_TIME_NEW,
-	MSR_KVM_WALL_CLOCK_NEW, MSR_KVM_PV_EOI_EN, MSR_KVM_POLL_CONTROL, MSR_TSC_ADJUST, MSR_TSC_DEADLINE,
-	MSR_ARCH_CAPABILITIES, MSR_MISC_ENABLE, MSR_MCG_STATUS, MSR_MCG_CTL, MSR_PLATFORM_INFO, MSR_MISC_FEATURES,
-	MSR_UCODE_REV, MSR_POWER_CTL,
+	MSR_SYSENTER_CS,
+	MSR_SYSENTER_ESP,
+	MSR_SYSENTER_EIP,
+	MSR_STAR,
+	MSR_CSTAR,
+	MSR_KERNEL_GS_BASE,
+	MSR_FMASK,
+	MSR_LSTAR,
+	MSR_TSC,
+	MSR_PAT,
+	MSR_FEATURE_CONTROL,
+	MSR_KVM_SYSTEM_TIME,
+	MSR_KVM_WALL_CLOCK,
+	MSR_KVM_SYSTEM_TIME_NEW,
+	MSR_KVM_WALL_CLOCK_NEW,
+	MSR_KVM_PV_EOI_EN,
+	MSR_KVM_POLL_CONTROL,
+	MSR_TSC_ADJUST,
+	MSR_TSC_DEADLINE,
+	MSR_ARCH_CAPABILITIES,
+	MSR_MISC_ENABLE,
+	MSR_MCG_STATUS,
+	MSR_MCG_CTL,
+	MSR_PLATFORM_INFO,
+	MSR_MISC_FEATURES,
+	MSR_UCODE_REV,
+	MSR_POWER_CTL,
 };
 
 static uint32_t append(uint32_t *list, uint32_t max, uint32_t n, uint32_t msr)

@@ -17,7 +17,7 @@ struct shim_ops {
 	int (*set_region)(struct shim *shim, const struct umbra_region *region);
 	int (*get_dirty)(struct shim *shim, const struct umbra_dirty *dirty);
 	int (*create_vcpu)(struct shim *shim, struct umbra_run **run, void **vapic); /* returns its fd */
-	int (*run)(struct shim *shim, int vcpu_fd);  /* called on the vCPU thread only: no libc, no vector registers */
+	int (*run)(struct shim *shim, int vcpu_fd); /* called on the vCPU thread only: no libc, no vector registers */
 	/* What RUN came back with; the same thread, the same rules. NULL: exit_read_vmx. */
 	void (*exit_read)(const struct umbra_run *run, struct vmexit *exit);
 	int (*kick)(struct shim *shim, int vcpu_fd); /* any thread */

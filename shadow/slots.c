@@ -14,7 +14,7 @@
 #define PAGE_SHIFT 12
 #define HUGE_SIZE (2ULL << 20)
 #define MAX_SLOT_PAGES ((1ULL << 31) - 1) /* KVM_MEM_MAX_NR_PAGES */
-#define SHIM_DIRTY_PAGES (1ULL << 20)	   /* struct umbra_dirty's limit */
+#define SHIM_DIRTY_PAGES (1ULL << 20)	  /* struct umbra_dirty's limit */
 
 /* ---- readers ---- */
 

@@ -11,7 +11,7 @@
  */
 struct slot_dirty {
 	uint64_t words;
-	uint64_t *pending;	 /* V: manual protect: handed out, not yet cleared by the VMM */
+	uint64_t *pending;	/* V: manual protect: handed out, not yet cleared by the VMM */
 	_Atomic uint64_t own[]; /* A: pages that the shadow wrote */
 };
 

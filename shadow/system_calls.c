@@ -15,9 +15,9 @@
 #ifndef KVM_X86_XCOMP_GUEST_SUPP
 #define KVM_X86_XCOMP_GUEST_SUPP 0
 #endif
-#define MAX_CPUID 256 /* entries */
-#define MAX_IO_MSRS 256 /* KVM_GET_MSRS: fewer than this */
-#define SAME_CALL(a, b) (((a) & 0x3fffffff) == ((b) & 0x3fffffff)) /* but for the direction bits */
+#define MAX_CPUID 256					       /* entries */
+#define MAX_IO_MSRS 256					       /* KVM_GET_MSRS: fewer than this */
+#define SAME_CALL(a, b) (((a)&0x3fffffff) == ((b)&0x3fffffff)) /* but for the direction bits */
 
 static long online_cpus = 1;
 
@@ -88,7 +88,7 @@ static const struct {
 	{ KVM_CAP_X86_ROBUST_SINGLESTEP, 1 },
 	{ KVM_CAP_SET_GUEST_DEBUG, 1 },
 	{ KVM_CAP_SET_GUEST_DEBUG2, KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_SINGLESTEP | KVM_GUESTDBG_USE_HW_BP |
-				    KVM_GUESTDBG_USE_SW_BP | KVM_GUESTDBG_INJECT_BP | KVM_GUESTDBG_INJECT_DB },
+					    KVM_GUESTDBG_USE_SW_BP | KVM_GUESTDBG_INJECT_BP | KVM_GUESTDBG_INJECT_DB },
 	{ KVM_CAP_XSAVE, 1 },
 	{ KVM_CAP_X86_DISABLE_EXITS, KVM_X86_DISABLE_EXITS_HLT | KVM_X86_DISABLE_EXITS_PAUSE },
 	{ KVM_CAP_MCE, MSR_MCE_BANKS },
@@ -129,8 +129,8 @@ static int64_t get_cpuid(struct vm *vm, struct call *call, bool emulated)
 		return -E2BIG;
 	if (head.nent > MAX_CPUID)
 		head.nent = MAX_CPUID;
-	n = emulated ? cpuid_emulated(vm, (void *)((uint8_t *)call->out + sizeof(head)), head.nent) :
-		       cpuid_supported(vm, (void *)((uint8_t *)call->out + sizeof(head)), head.nent);
+	n = emulated ? cpuid_emulated(vm, (void *)((uint8_t *)call->out + sizeof(head)), head.nent)
+		     : cpuid_supported(vm, (void *)((uint8_t *)call->out + sizeof(head)), head.nent);
 	if (n < 0)
 		return n;
 	head.nent = n;

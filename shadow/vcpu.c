@@ -87,7 +87,8 @@ static void insn_done_slow(struct vcpu *vcpu)
 void vcpu_insn_done(struct vcpu *vcpu)
 {
 	if (__builtin_expect((vcpu->run->intr_shadow & (UMBRA_SHADOW_STI | UMBRA_SHADOW_MOV_SS)) ||
-			     (vcpu->run->rflags & (X86_RFLAGS_TF | X86_RFLAGS_RF)) || vcpu->debug_step, 0))
+				     (vcpu->run->rflags & (X86_RFLAGS_TF | X86_RFLAGS_RF)) || vcpu->debug_step,
+			     0))
 		insn_done_slow(vcpu);
 }
 
@@ -113,14 +114,13 @@ void vcpu_skip_insn(struct vcpu *vcpu)
 static void reset_segments(struct umbra_run *run)
 {
 	for (int i = UMBRA_ES; i <= UMBRA_GS; i++)
-		run->seg[i] = (struct umbra_segment){ .attr = 0x93, .limit = 0xffff };
-	run->seg[UMBRA_CS] = (struct umbra_segment){
-		.selector = 0xf000, .base = 0xffff0000, .attr = 0x9b, .limit = 0xffff
-	};
-	run->seg[UMBRA_LDTR] = (struct umbra_segment){ .attr = 0x82, .limit = 0xffff };
-	run->seg[UMBRA_TR] = (struct umbra_segment){ .attr = 0x8b, .limit = 0xffff };
-	run->gdtr = (struct umbra_dtable){ .limit = 0xffff };
-	run->idtr = (struct umbra_dtable){ .limit = 0xffff };
+		run->seg[i] = (struct umbra_segment) { .attr = 0x93, .limit = 0xffff };
+	run->seg[UMBRA_CS] =
+		(struct umbra_segment) { .selector = 0xf000, .base = 0xffff0000, .attr = 0x9b, .limit = 0xffff };
+	run->seg[UMBRA_LDTR] = (struct umbra_segment) { .attr = 0x82, .limit = 0xffff };
+	run->seg[UMBRA_TR] = (struct umbra_segment) { .attr = 0x8b, .limit = 0xffff };
+	run->gdtr = (struct umbra_dtable) { .limit = 0xffff };
+	run->idtr = (struct umbra_dtable) { .limit = 0xffff };
 }
 
 static bool vcpu_is_bsp(const struct vcpu *vcpu)
@@ -162,8 +162,8 @@ void vcpu_reset(struct vcpu *vcpu, bool init)
 	run->dirty = vcpu->valid = UMBRA_STATE_ALL;
 	run->flags |= UMBRA_RUN_FLUSH_TLB;
 
-	vcpu->exception = (struct pending_exception){ .pending = false };
-	vcpu->interrupt = (struct pending_interrupt){ .injected = false };
+	vcpu->exception = (struct pending_exception) { .pending = false };
+	vcpu->interrupt = (struct pending_interrupt) { .injected = false };
 	vcpu->nmi_pending = 0;
 	vcpu->nmi_injected = false;
 	vcpu->injecting = false;
@@ -256,7 +256,8 @@ int vcpu_init(struct vcpu *vcpu, struct vm *vm, uint32_t id)
 	}
 	vcpu->fd = ret;
 	run = vcpu->run;
-	if (vm->info.run_size >= UMBRA_ANSWERS_OFFSET + UMBRA_ANSWERS * sizeof(*vcpu->answers) && !vm->shim->ops->exit_read)
+	if (vm->info.run_size >= UMBRA_ANSWERS_OFFSET + UMBRA_ANSWERS * sizeof(*vcpu->answers) &&
+	    !vm->shim->ops->exit_read)
 		vcpu->answers = (void *)((char *)run + UMBRA_ANSWERS_OFFSET);
 	run->want_emul = UMBRA_STATE_SEG_CODE | UMBRA_STATE_SEG_DATA | UMBRA_STATE_CR;
 	vcpu->lapic.regs = vcpu->vapic;

@@ -15,8 +15,8 @@
 
 /* Events on their way to the guest. (SDM 3A 6.9: the order of their priority is in inject.c.) */
 struct pending_exception {
-	bool pending;	/* raised, not yet handed to the shim */
-	bool injected;	/* handed over (or its delivery was interrupted): must be handed in again */
+	bool pending;  /* raised, not yet handed to the shim */
+	bool injected; /* handed over (or its delivery was interrupted): must be handed in again */
 	bool has_error_code;
 	bool has_payload;
 	uint8_t vector;
@@ -42,10 +42,10 @@ struct vcpu {
 	struct umbra_run *run;
 	void *vapic;
 	struct umbra_answer *answers; /* UMBRA_ANSWERS of them; NULL: a shim without */
-	uint64_t valid; /* UMBRA_STATE_* groups of *run that are the guest's present state */
+	uint64_t valid;		      /* UMBRA_STATE_* groups of *run that are the guest's present state */
 
-	struct kvm_run *kvm; /* shared with the VMM: write freely, read once and check */
-	uint8_t *pio;	     /* KVM_PIO page, shared with the VMM */
+	struct kvm_run *kvm;	      /* shared with the VMM: write freely, read once and check */
+	uint8_t *pio;		      /* KVM_PIO page, shared with the VMM */
 	struct channel_vcpu *channel; /* shared with the VMM */
 	uint8_t *payload;	      /* shared with the VMM */
 	int kick_fd, done_fd;	      /* eventfds: VMM -> shadow: stop; shadow -> VMM: done (mode 2) */
@@ -59,15 +59,15 @@ struct vcpu {
 	uint8_t nmi_pending; /* 0..2 */
 	bool nmi_injected;
 	bool triple_fault;
-	uint32_t mp_state;   /* KVM_MP_STATE_* */
-	int user_interrupt;  /* KVM_INTERRUPT's vector (VMM's PIC), -1: none */
+	uint32_t mp_state;  /* KVM_MP_STATE_* */
+	int user_interrupt; /* KVM_INTERRUPT's vector (VMM's PIC), -1: none */
 
 	struct kvm_cpuid_entry2 cpuid[VCPU_MAX_CPUID];
 	uint32_t cpuid_count;
-	uint16_t cpuid_first[3][32]; /* cpuid.c: [function >> 30][low 5 bits]: its first entry + 1; 0: none */
+	uint16_t cpuid_first[3][32];	     /* cpuid.c: [function >> 30][low 5 bits]: its first entry + 1; 0: none */
 	uint16_t cpuid_next[VCPU_MAX_CPUID]; /* next entry of the same function + 1; 0: none */
-	uint64_t cr4_guest_bits;  /* CR4 bits that cpuid[] allows */
-	uint64_t xcr0_guest_bits; /* XCR0 bits that cpuid[] allows */
+	uint64_t cr4_guest_bits;	     /* CR4 bits that cpuid[] allows */
+	uint64_t xcr0_guest_bits;	     /* XCR0 bits that cpuid[] allows */
 	uint64_t efer_guest_bits;
 	uint8_t maxphyaddr;
 	struct vcpu_msrs *msrs; /* msr.h: the emulated ones */
@@ -91,30 +91,30 @@ struct vcpu {
 	atomic_uint wake;     /* futex: an idle (HLT, wait-for-SIPI) vCPU sleeps on it; bumped by vcpu_notify */
 
 	uint64_t exits[VMEXIT_REASONS]; /* counters; read by others without a lock */
-	uint64_t exits_user;		    /* that went to the VMM */
-	uint64_t exits_shim_calls;	    /* RUNs */
+	uint64_t exits_user;		/* that went to the VMM */
+	uint64_t exits_shim_calls;	/* RUNs */
 
 	/* The core's own (vcpu_thread.c, inject.c, debug.c) */
-	bool injecting;		/* an event was handed over for the present entry */
-	bool run_failed;	/* the shim refused RUN or the state */
-	bool debug_pending;	/* a single step of the VMM's debugger is to be reported */
-	bool debug_step;	/* the guest runs with RFLAGS.TF set by the VMM's debugger */
-	bool debug_tf;		/* and it was not set by the guest itself */
-	bool debug_drs;		/* the VMM's breakpoints are in run->dr */
+	bool injecting;		 /* an event was handed over for the present entry */
+	bool run_failed;	 /* the shim refused RUN or the state */
+	bool debug_pending;	 /* a single step of the VMM's debugger is to be reported */
+	bool debug_step;	 /* the guest runs with RFLAGS.TF set by the VMM's debugger */
+	bool debug_tf;		 /* and it was not set by the guest itself */
+	bool debug_drs;		 /* the VMM's breakpoints are in run->dr */
 	uint64_t debug_saved[5]; /* the guest's DR0-3, DR7 meanwhile */
-	uint64_t exits_runs;	/* KVM_RUN calls */
-	void *call_buf;		/* private copy of a call's payload */
-	uint32_t spin;		/* how long waiting for the bell without sleep pays */
-	atomic_uint pv_unhalt;	/* A: KVM_HC_KICK_CPU */
+	uint64_t exits_runs;	 /* KVM_RUN calls */
+	void *call_buf;		 /* private copy of a call's payload */
+	uint32_t spin;		 /* how long waiting for the bell without sleep pays */
+	atomic_uint pv_unhalt;	 /* A: KVM_HC_KICK_CPU */
 };
 
-#define VCPU_REQ_STOP (1 << 0)	/* the VMM wants KVM_RUN to end */
-#define VCPU_REQ_EVENT (1 << 1) /* an interrupt, NMI or INIT/SIPI may be there */
-#define VCPU_REQ_CLOCK (1 << 2) /* write the guest's pvclock again */
+#define VCPU_REQ_STOP (1 << 0)	   /* the VMM wants KVM_RUN to end */
+#define VCPU_REQ_EVENT (1 << 1)	   /* an interrupt, NMI or INIT/SIPI may be there */
+#define VCPU_REQ_CLOCK (1 << 2)	   /* write the guest's pvclock again */
 #define VCPU_REQ_SCAN_EOI (1 << 3) /* routes changed: which vectors' EOIs go to the VMM */
-#define VCPU_REQ_NMI (1 << 4)	/* an NMI from another thread (LAPIC, MSI) */
-#define VCPU_REQ_EXIT (1 << 5)	/* the shadow ends */
-#define VCPU_REQ_ANSWERS (1 << 6) /* the MSR filter changed */
+#define VCPU_REQ_NMI (1 << 4)	   /* an NMI from another thread (LAPIC, MSI) */
+#define VCPU_REQ_EXIT (1 << 5)	   /* the shadow ends */
+#define VCPU_REQ_ANSWERS (1 << 6)  /* the MSR filter changed */
 
 /* Sets requests and makes the vCPU look at them: wakes it out of HLT, kicks it out of the guest. Any thread. */
 void vcpu_notify(struct vcpu *vcpu, unsigned int requests);
@@ -148,15 +148,21 @@ void vcpu_skip_insn(struct vcpu *vcpu);
 int vcpu_handle_exit(struct vcpu *vcpu); /* exits.c: one flat table */
 
 /* ---- events (inject.c) ---- */
-void inject_exception(struct vcpu *vcpu, uint8_t vector);	  /* without error code */
+void inject_exception(struct vcpu *vcpu, uint8_t vector); /* without error code */
 void inject_exception_code(struct vcpu *vcpu, uint8_t vector, uint32_t code);
 void inject_page_fault(struct vcpu *vcpu, uint64_t gva, uint32_t code);
-static inline void inject_gp(struct vcpu *vcpu) { inject_exception_code(vcpu, 13, 0); }
-static inline void inject_ud(struct vcpu *vcpu) { inject_exception(vcpu, 6); }
-void inject_take_back(struct vcpu *vcpu); /* after an exit: what run->exit.event says goes back to the queues */
+static inline void inject_gp(struct vcpu *vcpu)
+{
+	inject_exception_code(vcpu, 13, 0);
+}
+static inline void inject_ud(struct vcpu *vcpu)
+{
+	inject_exception(vcpu, 6);
+}
+void inject_take_back(struct vcpu *vcpu);   /* after an exit: what run->exit.event says goes back to the queues */
 int inject_before_entry(struct vcpu *vcpu); /* hands over what is due, asks for windows; EXIT_* */
 bool inject_can_take_interrupt(struct vcpu *vcpu); /* RFLAGS.IF and no shadow, nothing else being delivered */
-bool vcpu_has_work(struct vcpu *vcpu); /* would a halted vCPU wake up? */
+bool vcpu_has_work(struct vcpu *vcpu);		   /* would a halted vCPU wake up? */
 
 /* ---- answers.c: what the shim answers by itself ---- */
 void answers_update(struct vcpu *vcpu);

@@ -11,18 +11,18 @@
 #include "msr_internal.h"
 #include "vcpu_state.h"
 
-#define MAX_IO_MSRS 256		    /* KVM_GET/SET_MSRS: fewer than this */
-#define TSC_TOLERANCE_PPM 250	    /* a TSC frequency this near the host's needs no scaling */
-#define CALL_KEY(nr) ((nr) & 0x3fffffff) /* but for the direction bits */
+#define MAX_IO_MSRS 256		       /* KVM_GET/SET_MSRS: fewer than this */
+#define TSC_TOLERANCE_PPM 250	       /* a TSC frequency this near the host's needs no scaling */
+#define CALL_KEY(nr) ((nr)&0x3fffffff) /* but for the direction bits */
 
 /* buf: aligned for any structure; the handler checks what lies behind the fixed part. *out: bytes that go back. */
 typedef int call_fn(struct vcpu *vcpu, uint64_t arg, void *buf, uint32_t in, uint32_t *out);
 
-#define STATE_GET(name, type)                                                                     \
+#define STATE_GET(name, type)                                                                          \
 	static int call_##name(struct vcpu *vcpu, uint64_t arg, void *buf, uint32_t in, uint32_t *out) \
-	{                                                                                         \
-		(void)arg, (void)in, (void)out;                                                   \
-		return state_##name(vcpu, (type *)buf);                                           \
+	{                                                                                              \
+		(void)arg, (void)in, (void)out;                                                        \
+		return state_##name(vcpu, (type *)buf);                                                \
 	}
 
 STATE_GET(get_regs, struct kvm_regs)
@@ -282,11 +282,16 @@ CALL(translate)
 
 	UNUSED_ARGS;
 	vcpu_fetch(vcpu, UMBRA_STATE_CR | UMBRA_STATE_RIP);
-	regs = (struct walk_regs){
-		.cr0 = run->cr0, .cr3 = run->cr3, .cr4 = run->cr4, .efer = run->efer, .rflags = run->rflags,
-		.maxphyaddr = vcpu->maxphyaddr, .implicit = true,
+	regs = (struct walk_regs) {
+		.cr0 = run->cr0,
+		.cr3 = run->cr3,
+		.cr4 = run->cr4,
+		.efer = run->efer,
+		.rflags = run->rflags,
+		.maxphyaddr = vcpu->maxphyaddr,
+		.implicit = true,
 	};
-	*t = (struct kvm_translation){ .linear_address = t->linear_address, .writeable = 1 };
+	*t = (struct kvm_translation) { .linear_address = t->linear_address, .writeable = 1 };
 	t->valid = !walk_gva(vcpu->vm, &regs, t->linear_address, 0, &gpa, &error);
 	t->physical_address = t->valid ? gpa : ~0ull;
 	return 0;
@@ -297,11 +302,18 @@ CALL(translate)
 #define NO_PAYLOAD 0
 static const struct {
 	uint32_t nr;
-	uint16_t in, out; /* bytes that must come, and bytes that go back when it succeeds (unless the handler says otherwise) */
+	uint16_t in,
+		out; /* bytes that must come, and bytes that go back when it succeeds (unless the handler says otherwise) */
 	call_fn *fn;
 } calls[] = {
-#define IN(nr, type, fn) { nr, sizeof(type), 0, call_##fn }
-#define OUT(nr, type, fn) { nr, 0, sizeof(type), call_##fn }
+#define IN(nr, type, fn)                       \
+	{                                      \
+		nr, sizeof(type), 0, call_##fn \
+	}
+#define OUT(nr, type, fn)                      \
+	{                                      \
+		nr, 0, sizeof(type), call_##fn \
+	}
 	OUT(KVM_GET_REGS, struct kvm_regs, get_regs),
 	IN(KVM_SET_REGS, struct kvm_regs, set_regs),
 	OUT(KVM_GET_SREGS, struct kvm_sregs, get_sregs),
@@ -333,7 +345,8 @@ static const struct {
 	IN(KVM_SET_GUEST_DEBUG, struct kvm_guest_debug, guest_debug),
 	{ KVM_GET_TSC_KHZ, NO_PAYLOAD, NO_PAYLOAD, call_get_tsc_khz },
 	{ KVM_SET_TSC_KHZ, NO_PAYLOAD, NO_PAYLOAD, call_set_tsc_khz },
-	{ KVM_TPR_ACCESS_REPORTING, sizeof(struct kvm_tpr_access_ctl), sizeof(struct kvm_tpr_access_ctl), call_tpr_reporting },
+	{ KVM_TPR_ACCESS_REPORTING, sizeof(struct kvm_tpr_access_ctl), sizeof(struct kvm_tpr_access_ctl),
+	  call_tpr_reporting },
 	IN(KVM_SET_VAPIC_ADDR, struct kvm_vapic_addr, set_vapic_addr),
 	{ KVM_KVMCLOCK_CTRL, NO_PAYLOAD, NO_PAYLOAD, call_kvmclock_ctrl },
 	IN(KVM_X86_SETUP_MCE, uint64_t, setup_mce),

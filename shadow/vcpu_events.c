@@ -6,8 +6,9 @@
 #include "core.h"
 #include "vcpu_state.h"
 
-#define EVENTS_KNOWN (KVM_VCPUEVENT_VALID_NMI_PENDING | KVM_VCPUEVENT_VALID_SIPI_VECTOR | KVM_VCPUEVENT_VALID_SHADOW | \
-		      KVM_VCPUEVENT_VALID_SMM | KVM_VCPUEVENT_VALID_PAYLOAD | KVM_VCPUEVENT_VALID_TRIPLE_FAULT)
+#define EVENTS_KNOWN                                                                                      \
+	(KVM_VCPUEVENT_VALID_NMI_PENDING | KVM_VCPUEVENT_VALID_SIPI_VECTOR | KVM_VCPUEVENT_VALID_SHADOW | \
+	 KVM_VCPUEVENT_VALID_SMM | KVM_VCPUEVENT_VALID_PAYLOAD | KVM_VCPUEVENT_VALID_TRIPLE_FAULT)
 
 /* #BP and #OF come again when their instruction does. */
 static bool exception_soft(const struct pending_exception *e)
@@ -51,7 +52,8 @@ static void get_exception(struct vcpu *vcpu, struct kvm_vcpu_events *events)
 
 static uint8_t get_shadow(uint32_t shadow)
 {
-	return (shadow & UMBRA_SHADOW_STI ? KVM_X86_SHADOW_INT_STI : 0) | (shadow & UMBRA_SHADOW_MOV_SS ? KVM_X86_SHADOW_INT_MOV_SS : 0);
+	return (shadow & UMBRA_SHADOW_STI ? KVM_X86_SHADOW_INT_STI : 0) |
+	       (shadow & UMBRA_SHADOW_MOV_SS ? KVM_X86_SHADOW_INT_MOV_SS : 0);
 }
 
 int state_get_events(struct vcpu *vcpu, struct kvm_vcpu_events *events)
@@ -93,7 +95,8 @@ static int check_events(struct vcpu *vcpu, const struct kvm_vcpu_events *events,
 	if ((events->exception.injected || pending) && (events->exception.nr > 31 || events->exception.nr == 2))
 		return -EINVAL;
 	/* There is no SMM. */
-	if (events->flags & KVM_VCPUEVENT_VALID_SMM && (events->smi.smm || events->smi.pending || events->smi.smm_inside_nmi))
+	if (events->flags & KVM_VCPUEVENT_VALID_SMM &&
+	    (events->smi.smm || events->smi.pending || events->smi.smm_inside_nmi))
 		return -EINVAL;
 	return 0;
 }
@@ -102,7 +105,7 @@ static void set_exception(struct vcpu *vcpu, const struct kvm_vcpu_events *event
 {
 	bool payload = events->flags & KVM_VCPUEVENT_VALID_PAYLOAD && pending && events->exception_has_payload;
 
-	vcpu->exception = (struct pending_exception){
+	vcpu->exception = (struct pending_exception) {
 		.injected = events->exception.injected && !pending,
 		.pending = pending,
 		.vector = events->exception.nr & 31,
@@ -143,15 +146,16 @@ int state_set_events(struct vcpu *vcpu, const struct kvm_vcpu_events *events)
 		return err;
 	vcpu_fetch(vcpu, UMBRA_STATE_INTR);
 	set_exception(vcpu, events, pending);
-	vcpu->interrupt = (struct pending_interrupt){
-		.injected = events->interrupt.injected, .vector = events->interrupt.nr, .soft = events->interrupt.soft
-	};
+	vcpu->interrupt = (struct pending_interrupt) { .injected = events->interrupt.injected,
+						       .vector = events->interrupt.nr,
+						       .soft = events->interrupt.soft };
 	set_shadow(vcpu, events);
 	vcpu->nmi_injected = events->nmi.injected;
 	if (events->flags & KVM_VCPUEVENT_VALID_NMI_PENDING)
 		vcpu->nmi_pending = events->nmi.pending ? 1 : 0;
 	if (events->flags & KVM_VCPUEVENT_VALID_SIPI_VECTOR && vcpu->vm->split_irqchip)
-		atomic_store(&vcpu->lapic.sipi_vector, events->sipi_vector & 0xff ? 0x100 | (events->sipi_vector & 0xff) : 0);
+		atomic_store(&vcpu->lapic.sipi_vector,
+			     events->sipi_vector & 0xff ? 0x100 | (events->sipi_vector & 0xff) : 0);
 	if (events->flags & KVM_VCPUEVENT_VALID_SMM && vcpu->vm->split_irqchip)
 		atomic_store(&vcpu->lapic.init_pending, events->smi.latched_init ? 1 : 0);
 	if (events->flags & KVM_VCPUEVENT_VALID_TRIPLE_FAULT)
@@ -195,7 +199,7 @@ int state_interrupt(struct vcpu *vcpu, uint32_t vector)
 	if (vector > 255)
 		return -EINVAL;
 	if (!vcpu->vm->split_irqchip) {
-		vcpu->interrupt = (struct pending_interrupt){ .injected = true, .vector = vector };
+		vcpu->interrupt = (struct pending_interrupt) { .injected = true, .vector = vector };
 		return 0;
 	}
 	if (vcpu->user_interrupt >= 0)
@@ -215,8 +219,8 @@ int state_nmi(struct vcpu *vcpu)
 /* debug.c puts the breakpoints and the single step in place whenever the guest is entered. */
 int state_guest_debug(struct vcpu *vcpu, const struct kvm_guest_debug *debug)
 {
-	const uint32_t known = KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_SINGLESTEP | KVM_GUESTDBG_USE_HW_BP | KVM_GUESTDBG_USE_SW_BP |
-			       KVM_GUESTDBG_INJECT_BP | KVM_GUESTDBG_INJECT_DB;
+	const uint32_t known = KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_SINGLESTEP | KVM_GUESTDBG_USE_HW_BP |
+			       KVM_GUESTDBG_USE_SW_BP | KVM_GUESTDBG_INJECT_BP | KVM_GUESTDBG_INJECT_DB;
 
 	if (debug->control & ~known)
 		return -EINVAL;

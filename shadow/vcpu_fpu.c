@@ -147,7 +147,7 @@ int state_get_xsave(struct vcpu *vcpu, void *area, uint32_t size)
 	memset(fx->rest, 0, sizeof(fx->rest));
 	if (has_xsave(vcpu)) {
 		memcpy(&head, (uint8_t *)vcpu->fpu_park + HEADER, sizeof(head));
-		head = (struct xsave_header){ .xstate_bv = head.xstate_bv & vcpu_fpu_mask(vcpu) };
+		head = (struct xsave_header) { .xstate_bv = head.xstate_bv & vcpu_fpu_mask(vcpu) };
 		if (!(head.xstate_bv & (XFEATURE_SSE | XFEATURE_AVX)))
 			fx->mxcsr = MXCSR_DEFAULT;
 		if (!(head.xstate_bv & XFEATURE_FP))

@@ -15,12 +15,25 @@ int state_get_regs(struct vcpu *vcpu, struct kvm_regs *regs)
 	const __u64 *gpr = run->gpr;
 
 	vcpu_fetch(vcpu, UMBRA_STATE_RIP);
-	*regs = (struct kvm_regs){
-		.rax = gpr[UMBRA_RAX], .rbx = gpr[UMBRA_RBX], .rcx = gpr[UMBRA_RCX], .rdx = gpr[UMBRA_RDX],
-		.rsi = gpr[UMBRA_RSI], .rdi = gpr[UMBRA_RDI], .rsp = gpr[UMBRA_RSP], .rbp = gpr[UMBRA_RBP],
-		.r8 = gpr[8], .r9 = gpr[9], .r10 = gpr[10], .r11 = gpr[11],
-		.r12 = gpr[12], .r13 = gpr[13], .r14 = gpr[14], .r15 = gpr[15],
-		.rip = run->rip, .rflags = run->rflags,
+	*regs = (struct kvm_regs) {
+		.rax = gpr[UMBRA_RAX],
+		.rbx = gpr[UMBRA_RBX],
+		.rcx = gpr[UMBRA_RCX],
+		.rdx = gpr[UMBRA_RDX],
+		.rsi = gpr[UMBRA_RSI],
+		.rdi = gpr[UMBRA_RDI],
+		.rsp = gpr[UMBRA_RSP],
+		.rbp = gpr[UMBRA_RBP],
+		.r8 = gpr[8],
+		.r9 = gpr[9],
+		.r10 = gpr[10],
+		.r11 = gpr[11],
+		.r12 = gpr[12],
+		.r13 = gpr[13],
+		.r14 = gpr[14],
+		.r15 = gpr[15],
+		.rip = run->rip,
+		.rflags = run->rflags,
 	};
 	return 0;
 }
@@ -60,27 +73,39 @@ static void segment_get(const struct umbra_segment *from, struct kvm_segment *to
 {
 	uint16_t a = from->attr;
 
-	*to = (struct kvm_segment){
-		.base = from->base, .limit = from->limit, .selector = from->selector,
-		.type = a & 15, .s = a >> 4 & 1, .dpl = a >> 5 & 3, .present = a >> 7 & 1,
-		.avl = a >> 12 & 1, .l = a >> 13 & 1, .db = a >> 14 & 1, .g = a >> 15 & 1,
+	*to = (struct kvm_segment) {
+		.base = from->base,
+		.limit = from->limit,
+		.selector = from->selector,
+		.type = a & 15,
+		.s = a >> 4 & 1,
+		.dpl = a >> 5 & 3,
+		.present = a >> 7 & 1,
+		.avl = a >> 12 & 1,
+		.l = a >> 13 & 1,
+		.db = a >> 14 & 1,
+		.g = a >> 15 & 1,
 		.unusable = !(a & SEG_P),
 	};
 }
 
 static void segment_set(struct umbra_segment *to, const struct kvm_segment *from)
 {
-	uint16_t a = (from->type & 15) | (from->s & 1) << 4 | (from->dpl & 3) << 5 | (from->avl & 1) << 12 | (from->l & 1) << 13 |
-		     (from->db & 1) << 14 | (from->g & 1) << 15;
+	uint16_t a = (from->type & 15) | (from->s & 1) << 4 | (from->dpl & 3) << 5 | (from->avl & 1) << 12 |
+		     (from->l & 1) << 13 | (from->db & 1) << 14 | (from->g & 1) << 15;
 
 	if (from->present && !from->unusable)
 		a |= SEG_P;
-	*to = (struct umbra_segment){ .selector = from->selector, .attr = a, .limit = from->limit, .base = from->base };
+	*to = (struct umbra_segment) {
+		.selector = from->selector, .attr = a, .limit = from->limit, .base = from->base
+	};
 }
 
-static void segments_get(struct vcpu *vcpu, struct kvm_segment *cs) /* cs ds es fs gs ss tr ldt, as in struct kvm_sregs */
+static void segments_get(struct vcpu *vcpu,
+			 struct kvm_segment *cs) /* cs ds es fs gs ss tr ldt, as in struct kvm_sregs */
 {
-	static const uint8_t order[UMBRA_SEGS] = { UMBRA_CS, UMBRA_DS, UMBRA_ES, UMBRA_FS, UMBRA_GS, UMBRA_SS, UMBRA_TR, UMBRA_LDTR };
+	static const uint8_t order[UMBRA_SEGS] = { UMBRA_CS, UMBRA_DS, UMBRA_ES, UMBRA_FS,
+						   UMBRA_GS, UMBRA_SS, UMBRA_TR, UMBRA_LDTR };
 
 	for (int i = 0; i < UMBRA_SEGS; i++)
 		segment_get(&vcpu->run->seg[order[i]], &cs[i]);
@@ -88,7 +113,8 @@ static void segments_get(struct vcpu *vcpu, struct kvm_segment *cs) /* cs ds es 
 
 static void segments_set(struct vcpu *vcpu, const struct kvm_segment *cs)
 {
-	static const uint8_t order[UMBRA_SEGS] = { UMBRA_CS, UMBRA_DS, UMBRA_ES, UMBRA_FS, UMBRA_GS, UMBRA_SS, UMBRA_TR, UMBRA_LDTR };
+	static const uint8_t order[UMBRA_SEGS] = { UMBRA_CS, UMBRA_DS, UMBRA_ES, UMBRA_FS,
+						   UMBRA_GS, UMBRA_SS, UMBRA_TR, UMBRA_LDTR };
 
 	for (int i = 0; i < UMBRA_SEGS; i++) {
 		struct umbra_segment *seg = &vcpu->run->seg[order[i]];
@@ -146,7 +172,8 @@ static bool sregs_valid(struct vcpu *vcpu, const struct kvm_sregs *s)
 {
 	const struct umbra_info *info = &vcpu->vm->info;
 
-	if (s->cr0 >> 32 || (s->cr0 & X86_CR0_NW && !(s->cr0 & X86_CR0_CD)) || (s->cr0 & X86_CR0_PG && !(s->cr0 & X86_CR0_PE)))
+	if (s->cr0 >> 32 || (s->cr0 & X86_CR0_NW && !(s->cr0 & X86_CR0_CD)) ||
+	    (s->cr0 & X86_CR0_PG && !(s->cr0 & X86_CR0_PE)))
 		return false;
 	if (s->efer & X86_EFER_LME && s->cr0 & X86_CR0_PG) {
 		if (!(s->cr4 & X86_CR4_PAE) || !(s->efer & X86_EFER_LMA))
@@ -176,8 +203,8 @@ static void load_pdptes(struct vcpu *vcpu)
 /* A VMM that knows no MP state wakes the first vCPU up by resetting it. */
 static void wake_at_reset_vector(struct vcpu *vcpu, const struct kvm_sregs *s)
 {
-	if (vcpu->apic_base & APIC_BASE_BSP && vcpu->run->rip == 0xfff0 && s->cs.selector == 0xf000 && s->cs.base == 0xffff0000 &&
-	    !(s->cr0 & X86_CR0_PE))
+	if (vcpu->apic_base & APIC_BASE_BSP && vcpu->run->rip == 0xfff0 && s->cs.selector == 0xf000 &&
+	    s->cs.base == 0xffff0000 && !(s->cr0 & X86_CR0_PE))
 		vcpu->mp_state = KVM_MP_STATE_RUNNABLE;
 }
 
@@ -189,8 +216,8 @@ static int sregs_set(struct vcpu *vcpu, const struct kvm_sregs *s, const __u64 *
 		return -EINVAL;
 	vcpu_fetch(vcpu, GROUPS_SREGS);
 	lapic_set_base(vcpu, s->apic_base);
-	run->gdtr = (struct umbra_dtable){ .base = s->gdt.base, .limit = s->gdt.limit };
-	run->idtr = (struct umbra_dtable){ .base = s->idt.base, .limit = s->idt.limit };
+	run->gdtr = (struct umbra_dtable) { .base = s->gdt.base, .limit = s->gdt.limit };
+	run->idtr = (struct umbra_dtable) { .base = s->idt.base, .limit = s->idt.limit };
 	segments_set(vcpu, &s->cs);
 	run->cr0 = (s->cr0 & vcpu->vm->info.guest_cr0) | X86_CR0_ET;
 	run->cr2 = s->cr2;
@@ -216,7 +243,7 @@ int state_set_sregs(struct vcpu *vcpu, const struct kvm_sregs *sregs)
 		return err;
 	for (int i = 0; i < 256; i++) {
 		if (sregs->interrupt_bitmap[i / 64] >> i % 64 & 1) {
-			vcpu->interrupt = (struct pending_interrupt){ .injected = true, .vector = i };
+			vcpu->interrupt = (struct pending_interrupt) { .injected = true, .vector = i };
 			break;
 		}
 	}

@@ -22,7 +22,7 @@ int state_set_debugregs(struct vcpu *vcpu, const struct kvm_debugregs *regs);
 /* vcpu_fpu.c */
 int state_get_fpu(struct vcpu *vcpu, struct kvm_fpu *fpu);
 int state_set_fpu(struct vcpu *vcpu, const struct kvm_fpu *fpu);
-uint32_t state_xsave_size(struct vcpu *vcpu); /* bytes, at least 4096 */
+uint32_t state_xsave_size(struct vcpu *vcpu);			   /* bytes, at least 4096 */
 int state_get_xsave(struct vcpu *vcpu, void *area, uint32_t size); /* fills size bytes: 4096 or state_xsave_size() */
 int state_set_xsave(struct vcpu *vcpu, const void *area, uint32_t size);
 int state_get_xcrs(struct vcpu *vcpu, struct kvm_xcrs *xcrs);

@@ -46,8 +46,8 @@ void vm_read_unlock(struct vm *vm)
 	(void)vm;
 	if (--reader_depth)
 		return;
-	atomic_store_explicit(&reader_self->seq,
-			      atomic_load_explicit(&reader_self->seq, memory_order_relaxed) + 1, memory_order_release);
+	atomic_store_explicit(&reader_self->seq, atomic_load_explicit(&reader_self->seq, memory_order_relaxed) + 1,
+			      memory_order_release);
 }
 
 void vm_synchronize(struct vm *vm)

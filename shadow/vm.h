@@ -12,16 +12,16 @@
 #include "shim.h"
 
 #define VM_MAX_VCPUS UMBRA_MAX_VCPUS
-#define VM_MAX_SLOTS 509 /* KVM_CAP_NR_MEMSLOTS; slot n of the KVM API is region n of the shim */
+#define VM_MAX_SLOTS 509   /* KVM_CAP_NR_MEMSLOTS; slot n of the KVM API is region n of the shim */
 #define VM_MAX_ROUTES 1024 /* KVM_CAP_IRQ_ROUTING: GSIs */
 
 struct vcpu;
 
 /* One memory slot; read on vCPU threads without a lock (see vm_slots_find). */
 struct slot {
-	uint64_t gpa;  /* bytes */
-	uint64_t size; /* bytes; 0: empty */
-	uint8_t *hva;  /* the shadow's own mapping */
+	uint64_t gpa;		 /* bytes */
+	uint64_t size;		 /* bytes; 0: empty */
+	uint8_t *hva;		 /* the shadow's own mapping */
 	uint64_t userspace_addr; /* the VMM's */
 	uint32_t id;
 	uint32_t flags; /* KVM_MEM_* */
@@ -54,32 +54,32 @@ struct ioevents {
  * C: fixed before the first vCPU runs. A: atomic.
  */
 struct vm {
-	struct shim *shim;		  /* C */
-	struct umbra_info info;		  /* C */
+	struct shim *shim;	/* C */
+	struct umbra_info info; /* C */
 	pthread_mutex_t lock;
-	_Atomic(struct slots *) slots;	  /* R */
+	_Atomic(struct slots *) slots;	     /* R */
 	_Atomic(struct ioevents *) ioevents; /* R */
-	struct irq_routes *routes;	  /* own lock: see routing.h */
-	struct eventfds *eventfds;	  /* own lock: see routing.h */
-	struct vcpu *vcpu[VM_MAX_VCPUS];  /* A: set once */
-	atomic_uint vcpus;		  /* A */
-	bool created;			  /* V: KVM_CREATE_VM done */
-	bool split_irqchip;		  /* V, set before the first vCPU: LAPICs in the shadow, PIC and I/O APIC in the VMM */
-	uint32_t ioapic_pins;		  /* V: KVM_CAP_SPLIT_IRQCHIP's argument */
-	bool x2apic_api_32bit_ids;	  /* V: KVM_CAP_X2APIC_API bit 0 */
-	bool x2apic_no_broadcast_quirk;	  /* V: KVM_CAP_X2APIC_API bit 1 */
-	bool exception_payload;		  /* V */
-	bool triple_fault_event;	  /* V */
-	uint64_t user_space_msr_mask;	  /* V: KVM_CAP_X86_USER_SPACE_MSR's argument */
-	struct msr_filter *msr_filter;	  /* R, see msr.h */
-	uint32_t max_vcpu_ids;		  /* V */
-	uint32_t disabled_exits;	  /* V: KVM_CAP_X86_DISABLE_EXITS */
-	uint64_t bus_lock_mode;		  /* V */
-	_Atomic uint64_t tsc_offset;	  /* A: by the VMM's last TSC write, 0: none yet; writes within a second share it */
-	uint32_t tsc_khz;		  /* V: default for new vCPUs, kHz */
-	struct vm_clock *clock;		  /* own lock: see clock.h */
-	uint64_t tss_addr, identity_map_addr; /* V: stored; unrestricted guest needs neither */
-	uint64_t manual_dirty_protect;	  /* V */
+	struct irq_routes *routes;	     /* own lock: see routing.h */
+	struct eventfds *eventfds;	     /* own lock: see routing.h */
+	struct vcpu *vcpu[VM_MAX_VCPUS];     /* A: set once */
+	atomic_uint vcpus;		     /* A */
+	bool created;			     /* V: KVM_CREATE_VM done */
+	bool split_irqchip;	   /* V, set before the first vCPU: LAPICs in the shadow, PIC and I/O APIC in the VMM */
+	uint32_t ioapic_pins;	   /* V: KVM_CAP_SPLIT_IRQCHIP's argument */
+	bool x2apic_api_32bit_ids; /* V: KVM_CAP_X2APIC_API bit 0 */
+	bool x2apic_no_broadcast_quirk; /* V: KVM_CAP_X2APIC_API bit 1 */
+	bool exception_payload;		/* V */
+	bool triple_fault_event;	/* V */
+	uint64_t user_space_msr_mask;	/* V: KVM_CAP_X86_USER_SPACE_MSR's argument */
+	struct msr_filter *msr_filter;	/* R, see msr.h */
+	uint32_t max_vcpu_ids;		/* V */
+	uint32_t disabled_exits;	/* V: KVM_CAP_X86_DISABLE_EXITS */
+	uint64_t bus_lock_mode;		/* V */
+	_Atomic uint64_t tsc_offset; /* A: by the VMM's last TSC write, 0: none yet; writes within a second share it */
+	uint32_t tsc_khz;	     /* V: default for new vCPUs, kHz */
+	struct vm_clock *clock;	     /* own lock: see clock.h */
+	uint64_t tss_addr, identity_map_addr;	/* V: stored; unrestricted guest needs neither */
+	uint64_t manual_dirty_protect;		/* V */
 	struct slot_dirty *dirty[VM_MAX_SLOTS]; /* V: dirty bits fetched but not yet cleared (manual protect) */
 };
 
@@ -109,10 +109,10 @@ struct call {
 	int *fds;
 	int nfds;
 };
-int64_t vm_call(struct vm *vm, struct call *call);	   /* vm_calls.c */
-int64_t vm_memory(struct vm *vm, struct call *call);	   /* slots.c: CHANNEL_MEMORY */
-int64_t vm_create_vcpu(struct vm *vm, struct call *call);  /* vm_calls.c: CHANNEL_VCPU */
-int64_t system_call(struct vm *vm, struct call *call);	   /* system_calls.c: /dev/kvm itself */
-int64_t vm_check_extension(struct vm *vm, uint64_t cap);   /* system_calls.c; also on the VM */
+int64_t vm_call(struct vm *vm, struct call *call);	  /* vm_calls.c */
+int64_t vm_memory(struct vm *vm, struct call *call);	  /* slots.c: CHANNEL_MEMORY */
+int64_t vm_create_vcpu(struct vm *vm, struct call *call); /* vm_calls.c: CHANNEL_VCPU */
+int64_t system_call(struct vm *vm, struct call *call);	  /* system_calls.c: /dev/kvm itself */
+int64_t vm_check_extension(struct vm *vm, uint64_t cap);  /* system_calls.c; also on the VM */
 
 #endif

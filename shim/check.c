@@ -89,7 +89,9 @@ __u32 check_control(const struct umbra_run *in)
 	    in->tpr_threshold > 15)
 		return UMBRA_BAD_CONTROL;
 	return in->inject.flags & ~(UMBRA_EVENT_VALID | UMBRA_EVENT_ERROR_CODE) ||
-	       in->inject.type > UMBRA_EVENT_SOFT_EXC ? UMBRA_BAD_EVENT : 0;
+			       in->inject.type > UMBRA_EVENT_SOFT_EXC
+		       ? UMBRA_BAD_EVENT
+		       : 0;
 }
 
 /* Attack: an XSETBV that faults in the host. (S4; SDM 1 13.3) */

@@ -22,7 +22,7 @@
 /* What a guest may have, computed once when the module loads. */
 struct limits {
 	__u64 cr0_may, cr4_may, efer_may, xcr0_may;
-	__u64 user_end;	    /* first address past user space */
+	__u64 user_end; /* first address past user space */
 	__u32 gpa_bits;
 };
 

@@ -115,7 +115,7 @@ free:
 
 static void info_fill(struct umbra_info *info)
 {
-	*info = (struct umbra_info){
+	*info = (struct umbra_info) {
 		.abi_version = UMBRA_ABI_VERSION,
 		.hw = shim_ops->hw,
 		.features = shim_features,

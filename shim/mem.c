@@ -38,7 +38,7 @@ static void vm_flush(struct vm *vm)
 		if (cpu >= 0)
 			smp_call_function_single(cpu, vcpu_leave_guest, NULL, 1);
 	}
-	list_for_each_entry_safe(page, next, &vm->dead_tables, lru) {
+	list_for_each_entry_safe (page, next, &vm->dead_tables, lru) {
 		list_del(&page->lru);
 		__free_page(page);
 	}
@@ -64,7 +64,8 @@ static bool region_invalidate(struct mmu_interval_notifier *notifier, const stru
 	spin_lock(&region->vm->pt_lock);
 	mmu_interval_set_seq(notifier, seq);
 	if (start < end)
-		vm_zap(region->vm, region->arg.gpa + (start - region->arg.addr), region->arg.gpa + (end - region->arg.addr));
+		vm_zap(region->vm, region->arg.gpa + (start - region->arg.addr),
+		       region->arg.gpa + (end - region->arg.addr));
 	spin_unlock(&region->vm->pt_lock);
 	return true;
 }
@@ -93,7 +94,8 @@ static struct region *region_alloc(struct vm *vm, const struct umbra_region *arg
 			return ERR_PTR(-ENOMEM);
 		}
 	}
-	r = mmu_interval_notifier_insert(&region->notifier, vm->mm, region->arg.addr, region->arg.size, &region_notifier_ops);
+	r = mmu_interval_notifier_insert(&region->notifier, vm->mm, region->arg.addr, region->arg.size,
+					 &region_notifier_ops);
 	if (r) {
 		region_free(region);
 		return ERR_PTR(r);
@@ -122,7 +124,7 @@ static void region_insert(struct vm *vm, int at, struct region *region)
 	memmove(&vm->region[at + 1], &vm->region[at], (vm->regions - at) * sizeof(vm->region[0]));
 	memmove(&vm->range[at + 1], &vm->range[at], (vm->regions - at) * sizeof(vm->range[0]));
 	vm->region[at] = region;
-	vm->range[at] = (struct gpa_range){ region->arg.gpa, region->arg.size };
+	vm->range[at] = (struct gpa_range) { region->arg.gpa, region->arg.size };
 	vm->regions++;
 }
 
@@ -191,8 +193,8 @@ long vm_get_dirty(struct vm *vm, const struct umbra_dirty *arg)
 	spin_lock(&vm->pt_lock);
 	memcpy(bits, region->dirty + BIT_WORD(arg->first_page), bytes);
 	memset(region->dirty + BIT_WORD(arg->first_page), 0, bytes);
-	for_each_set_bit(page, bits, arg->pages)
-		flush |= pt_write_protect(&vm->pt, region->arg.gpa + ((arg->first_page + page) << PAGE_SHIFT));
+	for_each_set_bit(page, bits, arg->pages) flush |=
+		pt_write_protect(&vm->pt, region->arg.gpa + ((arg->first_page + page) << PAGE_SHIFT));
 	if (flush)
 		vm_flush(vm);
 	spin_unlock(&vm->pt_lock);

@@ -37,7 +37,7 @@ struct pt_format {
 struct pt {
 	const struct pt_format *format;
 	__u64 *root;
-	long leaves; /* mapped, in 4 KiB pages */
+	long leaves;				   /* mapped, in 4 KiB pages */
 	void (*dead)(struct pt *pt, __u64 *table); /* an unlinked table: free it after the next flush */
 };
 

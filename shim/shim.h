@@ -26,9 +26,9 @@ struct vm {
 	struct kref ref;
 	struct mm_struct *mm; /* C */
 	struct rw_semaphore region_lock;
-	int regions;				    /* R */
-	struct gpa_range range[UMBRA_MAX_REGIONS];  /* R: sorted; range[i] is region[i]'s */
-	struct region *region[UMBRA_MAX_REGIONS];   /* R */
+	int regions;				   /* R */
+	struct gpa_range range[UMBRA_MAX_REGIONS]; /* R: sorted; range[i] is region[i]'s */
+	struct region *region[UMBRA_MAX_REGIONS];  /* R */
 	spinlock_t pt_lock;
 	struct pt pt;			    /* T */
 	struct list_head dead_tables;	    /* T */
@@ -37,31 +37,31 @@ struct vm {
 };
 
 struct vcpu {
-	unsigned long host_rsp; /* first: vmx_entry.S */
-	struct umbra_run *run;	/* C: the shared page; of its exit part nothing is ever read */
-	void *vapic;		/* C: virtual-APIC page, shared */
-	struct vm *vm;		/* C */
-	struct hw_vcpu *hw;	/* C: the backend's */
-	atomic_t busy;		/* a RUN is going on */
-	int kicked;		/* any thread sets, RUN clears */
-	int guest_cpu;		/* I writes: CPU this vCPU is in the guest on, -1: none */
+	unsigned long host_rsp;		 /* first: vmx_entry.S */
+	struct umbra_run *run;		 /* C: the shared page; of its exit part nothing is ever read */
+	void *vapic;			 /* C: virtual-APIC page, shared */
+	struct vm *vm;			 /* C */
+	struct hw_vcpu *hw;		 /* C: the backend's */
+	atomic_t busy;			 /* a RUN is going on */
+	int kicked;			 /* any thread sets, RUN clears */
+	int guest_cpu;			 /* I writes: CPU this vCPU is in the guest on, -1: none */
 	unsigned int flushed_generation; /* I */
-	struct umbra_run in;	/* X: the shim's own copy of what was handed in and checked */
-	struct umbra_run next;	/* X: a copy while it is being checked */
-	__u64 dirty;		/* X: groups of in that the hardware does not have yet */
-	bool new_controls;	/* X: the control part of in changed */
-	bool flush_guest;	/* X: UMBRA_RUN_FLUSH_TLB */
-	struct umbra_event event; /* X: to be injected at the next entry, or what the last exit cut short */
-	__u32 exit_reason;	/* X: RUN_EXIT's and RUN_EMULATE's: UMBRA_EXIT_* */
-	__u64 fault_gpa;	/* X: RUN_FAULT's */
-	__u32 fault_access;	/* X */
-	struct pt_cache cache;	/* X */
+	struct umbra_run in;		 /* X: the shim's own copy of what was handed in and checked */
+	struct umbra_run next;		 /* X: a copy while it is being checked */
+	__u64 dirty;			 /* X: groups of in that the hardware does not have yet */
+	bool new_controls;		 /* X: the control part of in changed */
+	bool flush_guest;		 /* X: UMBRA_RUN_FLUSH_TLB */
+	struct umbra_event event;	 /* X: to be injected at the next entry, or what the last exit cut short */
+	__u32 exit_reason;		 /* X: RUN_EXIT's and RUN_EMULATE's: UMBRA_EXIT_* */
+	__u64 fault_gpa;		 /* X: RUN_FAULT's */
+	__u32 fault_access;		 /* X */
+	struct pt_cache cache;		 /* X */
 };
 
 /* What a world switch ended with; for the last two run->exit is filled in. */
 enum run_result {
-	RUN_AGAIN,   /* an interrupt of the host, or nothing: enter again */
-	RUN_FAULT,   /* second-level fault: fill in, or an exit where that cannot be */
+	RUN_AGAIN, /* an interrupt of the host, or nothing: enter again */
+	RUN_FAULT, /* second-level fault: fill in, or an exit where that cannot be */
 	RUN_EXIT,
 	RUN_EMULATE, /* an exit, and want_emul's groups with it */
 };
@@ -74,7 +74,7 @@ struct shim_ops {
 	int (*setup)(struct limits *limits, __u64 *features);
 	void (*teardown)(void);
 	void (*emergency)(bool on); /* crashes and emergency reboots: switch off on every CPU */
-	int (*cpu_enable)(void);   /* on that CPU; both idempotent */
+	int (*cpu_enable)(void);    /* on that CPU; both idempotent */
 	void (*cpu_disable)(void);
 	int (*vcpu_create)(struct vcpu *vcpu);
 	void (*vcpu_destroy)(struct vcpu *vcpu);

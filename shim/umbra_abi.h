@@ -23,10 +23,10 @@
 #define UMBRA_ABI_VERSION 1
 
 /* Limits. Past one of them a call fails with the errno named there. */
-#define UMBRA_MAX_VCPUS 64	/* a VM (ENOSPC) */
-#define UMBRA_MAX_REGIONS 512	/* a VM; slot numbers are 0..511 (EINVAL) */
+#define UMBRA_MAX_VCPUS 64		   /* a VM (ENOSPC) */
+#define UMBRA_MAX_REGIONS 512		   /* a VM; slot numbers are 0..511 (EINVAL) */
 #define UMBRA_MAX_REGION_SIZE (1ULL << 40) /* bytes (EINVAL) */
-#define UMBRA_PAGE_SIZE 4096	/* all gpa, addresses and sizes are multiples of this */
+#define UMBRA_PAGE_SIZE 4096		   /* all gpa, addresses and sizes are multiples of this */
 
 /* ---- /dev/umbra ---- */
 
@@ -42,18 +42,18 @@
  * UMBRA_INFO: what this machine offers. No errors of its own.
  */
 struct umbra_info {
-	__u32 abi_version; /* out: UMBRA_ABI_VERSION */
-	__u32 hw;	   /* out: UMBRA_HW_* */
-	__u64 features;	   /* out: UMBRA_FEAT_* */
-	__u64 guest_xcr0;  /* out: XCR0 bits a guest may set; 0: no XSAVE */
-	__u64 guest_cr0;   /* out: CR0 bits a guest may set */
-	__u64 guest_cr4;   /* out: CR4 bits a guest may set */
-	__u64 guest_efer;  /* out: EFER bits a guest may set */
-	__u32 tsc_khz;	   /* out: host TSC frequency, kHz */
-	__u32 gpa_bits;	   /* out: guest-physical addresses have this many bits */
-	__u32 run_size;	   /* out: bytes to mmap from a vCPU descriptor */
+	__u32 abi_version;  /* out: UMBRA_ABI_VERSION */
+	__u32 hw;	    /* out: UMBRA_HW_* */
+	__u64 features;	    /* out: UMBRA_FEAT_* */
+	__u64 guest_xcr0;   /* out: XCR0 bits a guest may set; 0: no XSAVE */
+	__u64 guest_cr0;    /* out: CR0 bits a guest may set */
+	__u64 guest_cr4;    /* out: CR4 bits a guest may set */
+	__u64 guest_efer;   /* out: EFER bits a guest may set */
+	__u32 tsc_khz;	    /* out: host TSC frequency, kHz */
+	__u32 gpa_bits;	    /* out: guest-physical addresses have this many bits */
+	__u32 run_size;	    /* out: bytes to mmap from a vCPU descriptor */
 	__u32 vapic_offset; /* out: bytes from its start to the virtual-APIC page */
-	__u64 reserved[8]; /* out: zero */
+	__u64 reserved[8];  /* out: zero */
 };
 
 /*
@@ -168,12 +168,12 @@ struct umbra_segment {
 };
 
 struct umbra_msrs {
-	__u64 star, lstar, cstar; /* lstar and cstar canonical */
-	__u64 fmask;		  /* 32 bits */
-	__u64 sysenter_cs;	  /* 32 bits */
+	__u64 star, lstar, cstar;	  /* lstar and cstar canonical */
+	__u64 fmask;			  /* 32 bits */
+	__u64 sysenter_cs;		  /* 32 bits */
 	__u64 sysenter_esp, sysenter_eip; /* canonical */
-	__u64 pat;		  /* eight valid memory types (SDM 3A 12.12.2) */
-	__u64 tsc_aux;		  /* 32 bits */
+	__u64 pat;			  /* eight valid memory types (SDM 3A 12.12.2) */
+	__u64 tsc_aux;			  /* 32 bits */
 	/* KERNEL_GS_BASE is the calling thread's own user GS base; FS_BASE and GS_BASE are in seg[]. */
 };
 
@@ -227,9 +227,10 @@ struct umbra_event {
 
 /* umbra_exit.rule: which rule the state handed in breaks. What the CPU checks itself at entry is not checked twice. */
 #define UMBRA_BAD_HARDWARE 1 /* the CPU refused the state: see hw_reason and hw_info (SDM 3C 27.3, 27.8) */
-#define UMBRA_BAD_ENTRY 2    /* the CPU refused controls or the event: hw_reason is its error number (SDM 3C 27.2, 31.4) */
-#define UMBRA_BAD_CONTROL 3  /* unknown bit in dirty, want, want_emul, flags, intercepts, a reserved field; tpr_threshold */
-#define UMBRA_BAD_EVENT 4    /* inject: unknown flag or type */
+#define UMBRA_BAD_ENTRY 2 /* the CPU refused controls or the event: hw_reason is its error number (SDM 3C 27.2, 31.4) */
+#define UMBRA_BAD_CONTROL \
+	3 /* unknown bit in dirty, want, want_emul, flags, intercepts, a reserved field; tpr_threshold */
+#define UMBRA_BAD_EVENT 4 /* inject: unknown flag or type */
 #define UMBRA_BAD_CR0 5
 #define UMBRA_BAD_CR4 6
 #define UMBRA_BAD_EFER 7
@@ -287,15 +288,15 @@ struct umbra_answer {
  */
 struct umbra_run {
 	/* control */
-	__u64 dirty;	 /* in: groups to load before entry; the shim clears it when it has loaded them */
-	__u64 want;	 /* in: groups to store at every exit */
-	__u64 want_emul; /* in: groups to store besides at MEM and string I/O exits */
-	__u32 intercepts; /* in: UMBRA_ICPT_* */
-	__u32 exceptions; /* in: bit n: exception n exits; #DB, #AC and #MC always do */
-	__u32 flags;	 /* in: UMBRA_RUN_* */
-	__u32 tpr_threshold; /* in: 0..15 (SDM 3C 30.1.2) */
-	__u64 tsc_offset;   /* in: guest TSC = host TSC + tsc_offset */
-	__u64 deadline_tsc; /* in: host TSC at which RUN returns; 0: none */
+	__u64 dirty;		   /* in: groups to load before entry; the shim clears it when it has loaded them */
+	__u64 want;		   /* in: groups to store at every exit */
+	__u64 want_emul;	   /* in: groups to store besides at MEM and string I/O exits */
+	__u32 intercepts;	   /* in: UMBRA_ICPT_* */
+	__u32 exceptions;	   /* in: bit n: exception n exits; #DB, #AC and #MC always do */
+	__u32 flags;		   /* in: UMBRA_RUN_* */
+	__u32 tpr_threshold;	   /* in: 0..15 (SDM 3C 30.1.2) */
+	__u64 tsc_offset;	   /* in: guest TSC = host TSC + tsc_offset */
+	__u64 deadline_tsc;	   /* in: host TSC at which RUN returns; 0: none */
 	struct umbra_event inject; /* in: cleared by the shim when handed to the hardware */
 	__u64 reserved[2];	   /* in: must be zero */
 

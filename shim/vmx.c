@@ -44,12 +44,8 @@ static const struct {
 	u32 msr;
 	bool write;
 } passed_msrs[] = {
-	{ MSR_FS_BASE, true },
-	{ MSR_GS_BASE, true },
-	{ MSR_KERNEL_GS_BASE, true },
-	{ MSR_IA32_SYSENTER_CS, true },
-	{ MSR_IA32_SYSENTER_ESP, true },
-	{ MSR_IA32_SYSENTER_EIP, true },
+	{ MSR_FS_BASE, true },		{ MSR_GS_BASE, true },		 { MSR_KERNEL_GS_BASE, true },
+	{ MSR_IA32_SYSENTER_CS, true }, { MSR_IA32_SYSENTER_ESP, true }, { MSR_IA32_SYSENTER_EIP, true },
 	{ MSR_IA32_TSC, false }, /* TSC offset applies */
 };
 
@@ -61,7 +57,11 @@ void vmwrite_failed(unsigned long field, unsigned long value)
 static bool vmx_insn_vmxon(u64 pa)
 {
 	asm goto("1: vmxon %0\n"
-		 "jna %l[failed]\n" _ASM_EXTABLE(1b, %l[failed]) : : "m"(pa) : "cc", "memory" : failed);
+		 "jna %l[failed]\n" _ASM_EXTABLE(1b, % l[failed])
+		 :
+		 : "m"(pa)
+		 : "cc", "memory"
+		 : failed);
 	return true;
 failed:
 	return false;
@@ -90,7 +90,7 @@ static void vmx_cpu_disable(void)
 	local_irq_save(flags);
 	if (!this_cpu_read(vmx_on))
 		goto out;
-	list_for_each_entry_safe(hw, next, this_cpu_ptr(&vmx_active), active) {
+	list_for_each_entry_safe (hw, next, this_cpu_ptr(&vmx_active), active) {
 		vmx_insn_vmclear(hw->vmcs);
 		list_del(&hw->active);
 		hw->launched = false;
@@ -203,9 +203,11 @@ static int vmx_vcpu_load(struct vcpu *vcpu)
 }
 
 static const u16 zero_fields[] = {
-	HOST_DS_SELECTOR, HOST_ES_SELECTOR, HOST_FS_SELECTOR, HOST_GS_SELECTOR, PAGE_FAULT_ERROR_CODE_MASK,
-	PAGE_FAULT_ERROR_CODE_MATCH, CR3_TARGET_COUNT, VM_EXIT_MSR_STORE_COUNT, VM_EXIT_MSR_LOAD_COUNT,
-	VM_ENTRY_MSR_LOAD_COUNT, VM_ENTRY_INTR_INFO_FIELD, GUEST_IA32_DEBUGCTL, GUEST_ACTIVITY_STATE,
+	HOST_DS_SELECTOR,	 HOST_ES_SELECTOR,	     HOST_FS_SELECTOR,
+	HOST_GS_SELECTOR,	 PAGE_FAULT_ERROR_CODE_MASK, PAGE_FAULT_ERROR_CODE_MATCH,
+	CR3_TARGET_COUNT,	 VM_EXIT_MSR_STORE_COUNT,    VM_EXIT_MSR_LOAD_COUNT,
+	VM_ENTRY_MSR_LOAD_COUNT, VM_ENTRY_INTR_INFO_FIELD,   GUEST_IA32_DEBUGCTL,
+	GUEST_ACTIVITY_STATE,
 };
 
 static void vmx_write_constants(struct vcpu *vcpu)
@@ -317,18 +319,24 @@ static const struct {
 	u32 *result;
 	const char *lacks;
 } controls[] = {
-	{ MSR_IA32_VMX_PROCBASED_CTLS2, SECONDARY_EXEC_ENABLE_EPT, 0, &vmx.procbased2, "EPT (second-level page tables)" },
-	{ MSR_IA32_VMX_PROCBASED_CTLS2, SECONDARY_EXEC_UNRESTRICTED_GUEST, 0, &vmx.procbased2, "VMX unrestricted guest" },
-	{ MSR_IA32_VMX_TRUE_PINBASED_CTLS, PIN_BASED_EXT_INTR_MASK | PIN_BASED_NMI_EXITING | PIN_BASED_VIRTUAL_NMIS |
-	  PIN_BASED_VMX_PREEMPTION_TIMER, 0, &vmx.pinbased, "virtual NMIs or the VMX preemption timer" },
-	{ MSR_IA32_VMX_TRUE_PROCBASED_CTLS, CPU_BASED_USE_TSC_OFFSETTING | CPU_BASED_MWAIT_EXITING |
-	  CPU_BASED_MONITOR_EXITING | CPU_BASED_RDPMC_EXITING | CPU_BASED_MOV_DR_EXITING | CPU_BASED_UNCOND_IO_EXITING |
-	  CPU_BASED_USE_MSR_BITMAPS | CPU_BASED_ACTIVATE_SECONDARY_CONTROLS, CPU_BASED_TPR_SHADOW, &vmx.procbased,
-	  "MSR bitmaps or secondary VMX controls" },
-	{ MSR_IA32_VMX_PROCBASED_CTLS2, SECONDARY_EXEC_ENABLE_EPT | SECONDARY_EXEC_UNRESTRICTED_GUEST |
-	  SECONDARY_EXEC_ENABLE_VPID | SECONDARY_EXEC_WBINVD_EXITING, SECONDARY_EXEC_PAUSE_LOOP_EXITING |
-	  SECONDARY_EXEC_ENCLS_EXITING | SECONDARY_EXEC_ENABLE_RDTSCP | SECONDARY_EXEC_ENABLE_INVPCID, &vmx.procbased2,
-	  "VPID or WBINVD exits" },
+	{ MSR_IA32_VMX_PROCBASED_CTLS2, SECONDARY_EXEC_ENABLE_EPT, 0, &vmx.procbased2,
+	  "EPT (second-level page tables)" },
+	{ MSR_IA32_VMX_PROCBASED_CTLS2, SECONDARY_EXEC_UNRESTRICTED_GUEST, 0, &vmx.procbased2,
+	  "VMX unrestricted guest" },
+	{ MSR_IA32_VMX_TRUE_PINBASED_CTLS,
+	  PIN_BASED_EXT_INTR_MASK | PIN_BASED_NMI_EXITING | PIN_BASED_VIRTUAL_NMIS | PIN_BASED_VMX_PREEMPTION_TIMER, 0,
+	  &vmx.pinbased, "virtual NMIs or the VMX preemption timer" },
+	{ MSR_IA32_VMX_TRUE_PROCBASED_CTLS,
+	  CPU_BASED_USE_TSC_OFFSETTING | CPU_BASED_MWAIT_EXITING | CPU_BASED_MONITOR_EXITING | CPU_BASED_RDPMC_EXITING |
+		  CPU_BASED_MOV_DR_EXITING | CPU_BASED_UNCOND_IO_EXITING | CPU_BASED_USE_MSR_BITMAPS |
+		  CPU_BASED_ACTIVATE_SECONDARY_CONTROLS,
+	  CPU_BASED_TPR_SHADOW, &vmx.procbased, "MSR bitmaps or secondary VMX controls" },
+	{ MSR_IA32_VMX_PROCBASED_CTLS2,
+	  SECONDARY_EXEC_ENABLE_EPT | SECONDARY_EXEC_UNRESTRICTED_GUEST | SECONDARY_EXEC_ENABLE_VPID |
+		  SECONDARY_EXEC_WBINVD_EXITING,
+	  SECONDARY_EXEC_PAUSE_LOOP_EXITING | SECONDARY_EXEC_ENCLS_EXITING | SECONDARY_EXEC_ENABLE_RDTSCP |
+		  SECONDARY_EXEC_ENABLE_INVPCID,
+	  &vmx.procbased2, "VPID or WBINVD exits" },
 	{ MSR_IA32_VMX_TRUE_EXIT_CTLS, VM_EXIT_HOST_ADDR_SPACE_SIZE | VM_EXIT_LOAD_IA32_EFER | VM_EXIT_LOAD_IA32_PAT,
 	  VM_EXIT_LOAD_IA32_PERF_GLOBAL_CTRL, &vmx.exit, "EFER and PAT switching" },
 	{ MSR_IA32_VMX_TRUE_ENTRY_CTLS, VM_ENTRY_LOAD_DEBUG_CONTROLS | VM_ENTRY_LOAD_IA32_EFER | VM_ENTRY_LOAD_IA32_PAT,
@@ -371,7 +379,9 @@ static int setup_mitigations(void)
 		   (boot_cpu_has_bug(X86_BUG_MMIO_STALE_DATA) && !cpu_mitigations_off());
 	if (boot_cpu_has_bug(X86_BUG_L1TF) && l1tf_mitigation != L1TF_MITIGATION_OFF) {
 		if (!boot_cpu_has(X86_FEATURE_FLUSH_L1D))
-			return refuse("L1TF: this CPU's microcode has no L1D flush; update it, or boot with l1tf=off if you accept the risk", "");
+			return refuse(
+				"L1TF: this CPU's microcode has no L1D flush; update it, or boot with l1tf=off if you accept the risk",
+				"");
 		vmx.flush_l1d = true;
 	}
 	return 0;
@@ -405,9 +415,8 @@ static int setup_features(struct limits *limits, __u64 *features)
 			  X86_CR0_AM | X86_CR0_NW | X86_CR0_CD | X86_CR0_PG;
 	/* No VMXE, SMXE, LA57, PKE, CET, PKS: the shim does not switch what they need. */
 	limits->cr4_may = X86_CR4_VME | X86_CR4_PVI | X86_CR4_TSD | X86_CR4_DE | X86_CR4_PSE | X86_CR4_PAE |
-			  X86_CR4_MCE | X86_CR4_PGE | X86_CR4_PCE | X86_CR4_OSFXSR | X86_CR4_OSXMMEXCPT |
-			  X86_CR4_UMIP | X86_CR4_FSGSBASE | X86_CR4_PCIDE | X86_CR4_OSXSAVE | X86_CR4_SMEP |
-			  X86_CR4_SMAP;
+			  X86_CR4_MCE | X86_CR4_PGE | X86_CR4_PCE | X86_CR4_OSFXSR | X86_CR4_OSXMMEXCPT | X86_CR4_UMIP |
+			  X86_CR4_FSGSBASE | X86_CR4_PCIDE | X86_CR4_OSXSAVE | X86_CR4_SMEP | X86_CR4_SMAP;
 	limits->cr4_may &= cr4_fixed1;
 	limits->efer_may = EFER_SCE | EFER_LME | EFER_LMA | EFER_NX;
 	if (boot_cpu_has(X86_FEATURE_OSXSAVE)) {
@@ -459,7 +468,7 @@ static void vmx_teardown(void)
 {
 	int cpu;
 
-	for_each_possible_cpu(cpu)
+	for_each_possible_cpu (cpu)
 		free_page((unsigned long)per_cpu(vmx_region, cpu));
 	free_page((unsigned long)msr_bitmap);
 }
@@ -468,7 +477,7 @@ static int setup_memory(void)
 {
 	int cpu, i;
 
-	for_each_possible_cpu(cpu) {
+	for_each_possible_cpu (cpu) {
 		u32 *region = (u32 *)get_zeroed_page(GFP_KERNEL);
 
 		if (!region)

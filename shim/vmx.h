@@ -15,9 +15,9 @@ struct hw_vcpu {
 	struct vcpu *vcpu;	 /* C */
 	int cpu;		 /* where the VMCS is active, -1: nowhere */
 	bool launched;
-	bool own_msrs;	       /* the guest's system call MSRs differ from the host's */
-	void *vmcs;		 /* C */
-	int vpid;		 /* C */
+	bool own_msrs; /* the guest's system call MSRs differ from the host's */
+	void *vmcs;    /* C */
+	int vpid;      /* C */
 	/* What the VMCS holds now, to write only what changes. */
 	unsigned long host_cr3, host_cr4, host_fs, host_gdt;
 	u64 host_perf;
@@ -43,7 +43,8 @@ DECLARE_PER_CPU(u64, vmx_tsc_aux);
 
 /* CR bits that the guest changes without an exit; all others are the shim's. */
 #define CR0_GUEST_OWNED (X86_CR0_TS | X86_CR0_MP | X86_CR0_EM | X86_CR0_WP | X86_CR0_AM)
-#define CR4_GUEST_OWNED (X86_CR4_TSD | X86_CR4_DE | X86_CR4_PGE | X86_CR4_PVI | X86_CR4_OSFXSR | X86_CR4_OSXMMEXCPT | X86_CR4_PCE)
+#define CR4_GUEST_OWNED \
+	(X86_CR4_TSD | X86_CR4_DE | X86_CR4_PGE | X86_CR4_PVI | X86_CR4_OSFXSR | X86_CR4_OSXMMEXCPT | X86_CR4_PCE)
 
 /* A VMX instruction may find VMX switched off by an emergency reboot: then it does nothing. */
 static __always_inline unsigned long vmread(unsigned long field)
@@ -59,8 +60,11 @@ void vmwrite_failed(unsigned long field, unsigned long value);
 static __always_inline void vmwrite(unsigned long field, unsigned long value)
 {
 	asm goto("1: vmwrite %1, %0\n"
-		 "jna %l[failed]\n" _ASM_EXTABLE(1b, %l[failed])
-		 : : "r"(field), "rm"(value) : "cc" : failed);
+		 "jna %l[failed]\n" _ASM_EXTABLE(1b, % l[failed])
+		 :
+		 : "r"(field), "rm"(value)
+		 : "cc"
+		 : failed);
 	return;
 failed:
 	vmwrite_failed(field, value);

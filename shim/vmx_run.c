@@ -20,27 +20,40 @@ static const struct {
 	u16 vmcs, offset;
 	u8 size, group;
 } fields[] = {
-#define FIELD(vmcs, member, group) { vmcs, offsetof(struct umbra_run, member), sizeof_field(struct umbra_run, member), group }
-#define SEGMENT(name, group)                                                  \
-	FIELD(GUEST_##name##_SELECTOR, seg[UMBRA_##name].selector, group),    \
-	FIELD(GUEST_##name##_AR_BYTES, seg[UMBRA_##name].attr, group),        \
-	FIELD(GUEST_##name##_LIMIT, seg[UMBRA_##name].limit, group),          \
-	FIELD(GUEST_##name##_BASE, seg[UMBRA_##name].base, group)
+#define FIELD(vmcs, member, group)                                                                      \
+	{                                                                                               \
+		vmcs, offsetof(struct umbra_run, member), sizeof_field(struct umbra_run, member), group \
+	}
+#define SEGMENT(name, group)                                                   \
+	FIELD(GUEST_##name##_SELECTOR, seg[UMBRA_##name].selector, group),     \
+		FIELD(GUEST_##name##_AR_BYTES, seg[UMBRA_##name].attr, group), \
+		FIELD(GUEST_##name##_LIMIT, seg[UMBRA_##name].limit, group),   \
+		FIELD(GUEST_##name##_BASE, seg[UMBRA_##name].base, group)
 	FIELD(GUEST_RIP, rip, UMBRA_STATE_RIP),
 	FIELD(GUEST_RFLAGS, rflags, UMBRA_STATE_RIP),
 	FIELD(GUEST_INTERRUPTIBILITY_INFO, intr_shadow, UMBRA_STATE_INTR),
 	FIELD(GUEST_PENDING_DBG_EXCEPTIONS, pending_dbg, UMBRA_STATE_INTR),
-	SEGMENT(CS, UMBRA_STATE_SEG_CODE), SEGMENT(SS, UMBRA_STATE_SEG_CODE),
-	SEGMENT(DS, UMBRA_STATE_SEG_DATA), SEGMENT(ES, UMBRA_STATE_SEG_DATA),
-	SEGMENT(FS, UMBRA_STATE_SEG_DATA), SEGMENT(GS, UMBRA_STATE_SEG_DATA),
-	SEGMENT(LDTR, UMBRA_STATE_SEG_SYS), SEGMENT(TR, UMBRA_STATE_SEG_SYS),
-	FIELD(GUEST_GDTR_BASE, gdtr.base, UMBRA_STATE_SEG_SYS), FIELD(GUEST_GDTR_LIMIT, gdtr.limit, UMBRA_STATE_SEG_SYS),
-	FIELD(GUEST_IDTR_BASE, idtr.base, UMBRA_STATE_SEG_SYS), FIELD(GUEST_IDTR_LIMIT, idtr.limit, UMBRA_STATE_SEG_SYS),
-	FIELD(GUEST_CR3, cr3, UMBRA_STATE_CR), FIELD(GUEST_IA32_EFER, efer, UMBRA_STATE_CR),
-	FIELD(GUEST_PDPTR0, pdpte[0], UMBRA_STATE_CR), FIELD(GUEST_PDPTR1, pdpte[1], UMBRA_STATE_CR),
-	FIELD(GUEST_PDPTR2, pdpte[2], UMBRA_STATE_CR), FIELD(GUEST_PDPTR3, pdpte[3], UMBRA_STATE_CR),
+	SEGMENT(CS, UMBRA_STATE_SEG_CODE),
+	SEGMENT(SS, UMBRA_STATE_SEG_CODE),
+	SEGMENT(DS, UMBRA_STATE_SEG_DATA),
+	SEGMENT(ES, UMBRA_STATE_SEG_DATA),
+	SEGMENT(FS, UMBRA_STATE_SEG_DATA),
+	SEGMENT(GS, UMBRA_STATE_SEG_DATA),
+	SEGMENT(LDTR, UMBRA_STATE_SEG_SYS),
+	SEGMENT(TR, UMBRA_STATE_SEG_SYS),
+	FIELD(GUEST_GDTR_BASE, gdtr.base, UMBRA_STATE_SEG_SYS),
+	FIELD(GUEST_GDTR_LIMIT, gdtr.limit, UMBRA_STATE_SEG_SYS),
+	FIELD(GUEST_IDTR_BASE, idtr.base, UMBRA_STATE_SEG_SYS),
+	FIELD(GUEST_IDTR_LIMIT, idtr.limit, UMBRA_STATE_SEG_SYS),
+	FIELD(GUEST_CR3, cr3, UMBRA_STATE_CR),
+	FIELD(GUEST_IA32_EFER, efer, UMBRA_STATE_CR),
+	FIELD(GUEST_PDPTR0, pdpte[0], UMBRA_STATE_CR),
+	FIELD(GUEST_PDPTR1, pdpte[1], UMBRA_STATE_CR),
+	FIELD(GUEST_PDPTR2, pdpte[2], UMBRA_STATE_CR),
+	FIELD(GUEST_PDPTR3, pdpte[3], UMBRA_STATE_CR),
 	FIELD(GUEST_DR7, dr7, UMBRA_STATE_DR),
-	FIELD(GUEST_SYSENTER_CS, msr.sysenter_cs, UMBRA_STATE_MSR), FIELD(GUEST_IA32_PAT, msr.pat, UMBRA_STATE_MSR),
+	FIELD(GUEST_SYSENTER_CS, msr.sysenter_cs, UMBRA_STATE_MSR),
+	FIELD(GUEST_IA32_PAT, msr.pat, UMBRA_STATE_MSR),
 	FIELD(GUEST_SYSENTER_ESP, msr.sysenter_esp, UMBRA_STATE_MSR),
 	FIELD(GUEST_SYSENTER_EIP, msr.sysenter_eip, UMBRA_STATE_MSR),
 };
@@ -81,8 +94,8 @@ void vmx_store_dirty(struct vcpu *vcpu)
 	if (dirty & UMBRA_STATE_CR)
 		cr_write(in);
 	/* Without EFER.SCE the guest has no SYSCALL that would use them. */
-	vcpu->hw->own_msrs = in->efer & EFER_SCE && (in->msr.star != vmx.star || in->msr.lstar != vmx.lstar || in->msr.cstar != vmx.cstar ||
-						     in->msr.fmask != vmx.fmask);
+	vcpu->hw->own_msrs = in->efer & EFER_SCE && (in->msr.star != vmx.star || in->msr.lstar != vmx.lstar ||
+						     in->msr.cstar != vmx.cstar || in->msr.fmask != vmx.fmask);
 	vcpu->dirty = 0;
 }
 
@@ -149,13 +162,13 @@ static void timer_update(struct vcpu *vcpu)
 	}
 }
 
-#define HOST_UPDATE(field, cached, value)              \
-	do {                                           \
-		unsigned long value_ = (value);        \
-		if (unlikely(value_ != (cached))) {    \
-			(cached) = value_;             \
-			vmwrite(field, value_);        \
-		}                                      \
+#define HOST_UPDATE(field, cached, value)           \
+	do {                                        \
+		unsigned long value_ = (value);     \
+		if (unlikely(value_ != (cached))) { \
+			(cached) = value_;          \
+			vmwrite(field, value_);     \
+		}                                   \
 	} while (0)
 
 /* The host's values that the exit loads: they can change between any two entries. */
@@ -175,7 +188,7 @@ static void event_write(struct umbra_event *event)
 	bool has_code = event->flags & UMBRA_EVENT_ERROR_CODE;
 
 	vmwrite(VM_ENTRY_INTR_INFO_FIELD, event->vector | (event->type & 7) << 8 | INTR_INFO_VALID_MASK |
-					  (has_code ? INTR_INFO_DELIVER_CODE_MASK : 0));
+						  (has_code ? INTR_INFO_DELIVER_CODE_MASK : 0));
 	vmwrite(VM_ENTRY_EXCEPTION_ERROR_CODE, event->error_code);
 	vmwrite(VM_ENTRY_INSTRUCTION_LEN, event->insn_len);
 	event->flags = 0;
@@ -250,7 +263,7 @@ static void nmi_blocking(bool on)
 
 static void event_read(struct umbra_event *event, u32 info)
 {
-	*event = (struct umbra_event){
+	*event = (struct umbra_event) {
 		.vector = info,
 		.type = (info & VECTORING_INFO_TYPE_MASK) >> 8,
 		.flags = UMBRA_EVENT_VALID | (info & VECTORING_INFO_DELIVER_CODE_MASK ? UMBRA_EVENT_ERROR_CODE : 0),
@@ -410,8 +423,7 @@ enum run_result vmx_vcpu_enter(struct vcpu *vcpu, bool flush)
 	debugctl = __rdmsr(MSR_IA32_DEBUGCTLMSR);
 	guest_registers(vcpu);
 
-	failed = vmx_enter_guest(vcpu, run->gpr,
-				 (hw->launched ? VMX_LAUNCHED : 0) | (vmx.verw ? VMX_VERW : 0));
+	failed = vmx_enter_guest(vcpu, run->gpr, (hw->launched ? VMX_LAUNCHED : 0) | (vmx.verw ? VMX_VERW : 0));
 
 	host_registers(vcpu, debugctl);
 	if (unlikely(failed))

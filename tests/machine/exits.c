@@ -21,11 +21,12 @@ static void step_check(struct vcpu *v, const struct step *s)
 		check(e->io.seg == s->seg, "%s: segment %u", s->what, e->io.seg);
 		break;
 	case VMEXIT_CR:
-		check(e->cr.cr == s->cr && e->cr.op == s->op && e->cr.gpr == s->gpr, "%s: %s", s->what, vcpu_describe(v));
+		check(e->cr.cr == s->cr && e->cr.op == s->op && e->cr.gpr == s->gpr, "%s: %s", s->what,
+		      vcpu_describe(v));
 		break;
 	case VMEXIT_DR:
-		check(e->dr.dr == s->cr && e->dr.write == s->op && e->dr.gpr == s->gpr, "%s: dr%u write %u gpr %u", s->what,
-		      e->dr.dr, e->dr.write, e->dr.gpr);
+		check(e->dr.dr == s->cr && e->dr.write == s->op && e->dr.gpr == s->gpr, "%s: dr%u write %u gpr %u",
+		      s->what, e->dr.dr, e->dr.write, e->dr.gpr);
 		break;
 	case VMEXIT_EXCEPTION:
 		check(e->exc.vector == s->vector && !e->exc.has_error_code, "%s: %s", s->what, vcpu_describe(v));
@@ -50,8 +51,10 @@ void steps_run(struct guest *g, struct snippet code, const struct step *steps, s
 		check(run->rip == base + where, "%s: RIP %llx, want %llx", steps[i].what, (unsigned long long)run->rip,
 		      (unsigned long long)(base + where));
 		if (steps[i].reason != VMEXIT_EXCEPTION)
-			check(g->vcpu.exit.insn_len == code.at[i].len || (!g->vcpu.exit.insn_len && info()->hw != UMBRA_HW_VMX),
-			      "%s: length %u, want %u", steps[i].what, g->vcpu.exit.insn_len, (unsigned int)code.at[i].len);
+			check(g->vcpu.exit.insn_len == code.at[i].len ||
+				      (!g->vcpu.exit.insn_len && info()->hw != UMBRA_HW_VMX),
+			      "%s: length %u, want %u", steps[i].what, g->vcpu.exit.insn_len,
+			      (unsigned int)code.at[i].len);
 		step_check(&g->vcpu, &steps[i]);
 		run->rip = base + where + code.at[i].len;
 		run->dirty |= UMBRA_STATE_RIP;
@@ -76,10 +79,13 @@ static const struct step io_steps[] = {
 	{ "in dx 16", VMEXIT_IO, .port = 0xfffe, .size = 2, .flags = VMEXIT_IO_IN },
 	{ "in dx 32", VMEXIT_IO, .port = 0xfffc, .size = 4, .flags = VMEXIT_IO_IN },
 	{ "outsb", VMEXIT_IO, .port = 0x1f0, .size = 1, .flags = OUTS, .addr_size = 8, .seg = UMBRA_DS },
-	{ "rep outsw", VMEXIT_IO, .port = 0x1f0, .size = 2, .flags = OUTS | VMEXIT_IO_REP, .addr_size = 8, .seg = UMBRA_DS },
-	{ "rep outsl", VMEXIT_IO, .port = 0x1f0, .size = 4, .flags = OUTS | VMEXIT_IO_REP, .addr_size = 8, .seg = UMBRA_DS },
+	{ "rep outsw", VMEXIT_IO, .port = 0x1f0, .size = 2, .flags = OUTS | VMEXIT_IO_REP, .addr_size = 8,
+	  .seg = UMBRA_DS },
+	{ "rep outsl", VMEXIT_IO, .port = 0x1f0, .size = 4, .flags = OUTS | VMEXIT_IO_REP, .addr_size = 8,
+	  .seg = UMBRA_DS },
 	{ "insb", VMEXIT_IO, .port = 0x1f0, .size = 1, .flags = INS, .addr_size = 8, .seg = UMBRA_ES },
-	{ "rep insw", VMEXIT_IO, .port = 0x1f0, .size = 2, .flags = INS | VMEXIT_IO_REP, .addr_size = 8, .seg = UMBRA_ES },
+	{ "rep insw", VMEXIT_IO, .port = 0x1f0, .size = 2, .flags = INS | VMEXIT_IO_REP, .addr_size = 8,
+	  .seg = UMBRA_ES },
 	{ "insl", VMEXIT_IO, .port = 0x1f0, .size = 4, .flags = INS, .addr_size = 8, .seg = UMBRA_ES },
 	{ "outsb fs:", VMEXIT_IO, .port = 0x1f0, .size = 1, .flags = OUTS, .addr_size = 8, .seg = UMBRA_FS },
 	{ "outsb (esi)", VMEXIT_IO, .port = 0x1f0, .size = 1, .flags = OUTS, .addr_size = 4, .seg = UMBRA_DS },
@@ -185,7 +191,8 @@ static void exits_groups(void)
 	run->want_emul = UMBRA_STATE_CR;
 	run->gpr[UMBRA_RDI] = GPA_HOLE;
 	vcpu_expect(&g.vcpu, VMEXIT_MEM, "want_emul");
-	check(run->exit.valid == (UMBRA_STATE_DR | UMBRA_STATE_CR), "want_emul: valid %llx", (unsigned long long)run->exit.valid);
+	check(run->exit.valid == (UMBRA_STATE_DR | UMBRA_STATE_CR), "want_emul: valid %llx",
+	      (unsigned long long)run->exit.valid);
 }
 
 static void exits_io_sweep(void)
@@ -287,8 +294,9 @@ static void cr_toggle(struct guest *g, int cr, uint64_t bits, int must_exit, con
 	old = cr ? run->cr4 : run->cr0;
 	new = old ^ bits;
 	if (vcpu_exit(&g->vcpu) == VMEXIT_CR) {
-		check(g->vcpu.exit.cr.cr == cr && g->vcpu.exit.cr.op == VMEXIT_CR_MOV_TO && g->vcpu.exit.cr.gpr == (cr ? 11 : 0), "%s: %s",
-		      what, vcpu_describe(&g->vcpu));
+		check(g->vcpu.exit.cr.cr == cr && g->vcpu.exit.cr.op == VMEXIT_CR_MOV_TO &&
+			      g->vcpu.exit.cr.gpr == (cr ? 11 : 0),
+		      "%s: %s", what, vcpu_describe(&g->vcpu));
 		check((cr ? run->cr4 : run->cr0) == old, "%s: the register changed before the exit", what);
 		if (cr == 4 && new & ~info()->guest_cr4)
 			return;
@@ -348,7 +356,8 @@ static void exits_clts_lmsw(void)
 	run->want = UMBRA_STATE_CR;
 	run->cr0 |= 8;
 	if (vcpu_exit(&g.vcpu) == VMEXIT_CR) {
-		check(g.vcpu.exit.cr.cr == 0 && g.vcpu.exit.cr.op == VMEXIT_CR_CLTS, "clts: %s", vcpu_describe(&g.vcpu));
+		check(g.vcpu.exit.cr.cr == 0 && g.vcpu.exit.cr.op == VMEXIT_CR_CLTS, "clts: %s",
+		      vcpu_describe(&g.vcpu));
 		run->cr0 &= ~8ULL;
 		run->dirty |= UMBRA_STATE_CR;
 		vcpu_skip(&g.vcpu);
@@ -360,7 +369,8 @@ static void exits_clts_lmsw(void)
 	vcpu_load(&g.vcpu, MODE_LONG64, SNIPPET(lmsw));
 	run->want = UMBRA_STATE_CR;
 	if (vcpu_exit(&g.vcpu) == VMEXIT_CR) {
-		check(g.vcpu.exit.cr.cr == 0 && g.vcpu.exit.cr.op == VMEXIT_CR_LMSW && (g.vcpu.exit.cr.lmsw & 0xf) == 0xb,
+		check(g.vcpu.exit.cr.cr == 0 && g.vcpu.exit.cr.op == VMEXIT_CR_LMSW &&
+			      (g.vcpu.exit.cr.lmsw & 0xf) == 0xb,
 		      "lmsw: %s, operand %x", vcpu_describe(&g.vcpu), g.vcpu.exit.cr.lmsw);
 		run->cr0 |= 8;
 		run->dirty |= UMBRA_STATE_CR;
@@ -401,8 +411,8 @@ static void exits_cr8(void)
 	      vcpu_describe(&g.vcpu));
 	vcpu_skip(&g.vcpu);
 	vcpu_expect(&g.vcpu, VMEXIT_CR, "mov from cr8");
-	check(g.vcpu.exit.cr.cr == 8 && g.vcpu.exit.cr.op == VMEXIT_CR_MOV_FROM && g.vcpu.exit.cr.gpr == UMBRA_RCX, "%s",
-	      vcpu_describe(&g.vcpu));
+	check(g.vcpu.exit.cr.cr == 8 && g.vcpu.exit.cr.op == VMEXIT_CR_MOV_FROM && g.vcpu.exit.cr.gpr == UMBRA_RCX,
+	      "%s", vcpu_describe(&g.vcpu));
 }
 
 /* ---- MSRs: every one outside a short list exits, read and write ---- */
@@ -446,7 +456,8 @@ static void msr_sweep(uint32_t first, uint32_t end, int write)
 		if (reason == VMEXIT_IO)
 			break;
 		if (reason == VMEXIT_EXCEPTION)
-			check(msr_may_pass(at, write), "%s of MSR %x is left to the CPU (#GP)", write ? "WRMSR" : "RDMSR", at);
+			check(msr_may_pass(at, write), "%s of MSR %x is left to the CPU (#GP)",
+			      write ? "WRMSR" : "RDMSR", at);
 		else
 			need(reason == (write ? VMEXIT_WRMSR : VMEXIT_RDMSR), "%s", vcpu_describe(&g.vcpu));
 		next++;
@@ -520,8 +531,8 @@ static void exits_real_to_prot(void)
 		vcpu_exit(&g.vcpu);
 	}
 	need(g.vcpu.exit.reason == VMEXIT_IO, "%s", vcpu_describe(&g.vcpu));
-	check((run->gpr[UMBRA_RBX] & 0xffffffff) == 0x5a5a && (run->gpr[UMBRA_RCX] & 0xffffffff) == 0x12345678, "rbx %llx rcx %llx",
-	      (unsigned long long)run->gpr[UMBRA_RBX], (unsigned long long)run->gpr[UMBRA_RCX]);
+	check((run->gpr[UMBRA_RBX] & 0xffffffff) == 0x5a5a && (run->gpr[UMBRA_RCX] & 0xffffffff) == 0x12345678,
+	      "rbx %llx rcx %llx", (unsigned long long)run->gpr[UMBRA_RBX], (unsigned long long)run->gpr[UMBRA_RCX]);
 	check(run->seg[UMBRA_CS].selector == SEL_CODE32 && run->seg[UMBRA_CS].attr == 0xc09b, "CS %x attr %x",
 	      run->seg[UMBRA_CS].selector, run->seg[UMBRA_CS].attr);
 	check(run->gdtr.base == GPA_GDT && run->gdtr.limit == 63, "GDTR %llx %x", (unsigned long long)run->gdtr.base,
@@ -580,13 +591,14 @@ static void exits_user(void)
 	run->intercepts = UMBRA_ICPT_HLT;
 	run->exceptions = 1 << 13;
 	vcpu_expect(&g.vcpu, VMEXIT_EXCEPTION, "hlt at CPL 3");
-	check(g.vcpu.exit.exc.vector == 13 && g.vcpu.exit.exc.has_error_code && !g.vcpu.exit.exc.error_code, "hlt at CPL 3: %s",
-	      vcpu_describe(&g.vcpu));
+	check(g.vcpu.exit.exc.vector == 13 && g.vcpu.exit.exc.has_error_code && !g.vcpu.exit.exc.error_code,
+	      "hlt at CPL 3: %s", vcpu_describe(&g.vcpu));
 	vcpu_load(&g.vcpu, MODE_USER64, SNIPPET(in_user));
 	run->exceptions = 1 << 13;
 	run->want = UMBRA_STATE_SEG_CODE;
 	vcpu_expect(&g.vcpu, VMEXIT_EXCEPTION, "in at CPL 3");
-	check(g.vcpu.exit.exc.vector == 13 && (run->seg[UMBRA_SS].attr >> 5 & 3) == 3, "in at CPL 3: %s", vcpu_describe(&g.vcpu));
+	check(g.vcpu.exit.exc.vector == 13 && (run->seg[UMBRA_SS].attr >> 5 & 3) == 3, "in at CPL 3: %s",
+	      vcpu_describe(&g.vcpu));
 }
 
 int exits_main(void)

@@ -11,9 +11,9 @@ struct step {
 	uint16_t port;		/* IO */
 	uint8_t size, flags;	/* IO */
 	uint8_t addr_size, seg; /* string IO */
-	uint8_t cr, op, gpr; /* CR; DR: cr is the number, op 1 for a write */
-	uint8_t vector;	     /* EXCEPTION */
-	uint64_t rax_mask;   /* RAX & rax_mask == value */
+	uint8_t cr, op, gpr;	/* CR; DR: cr is the number, op 1 for a write */
+	uint8_t vector;		/* EXCEPTION */
+	uint64_t rax_mask;	/* RAX & rax_mask == value */
 	uint64_t value;
 };
 

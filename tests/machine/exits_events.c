@@ -97,7 +97,8 @@ void exits_intercepted(void)
 		}
 		vcpu_expect(&g.vcpu, VMEXIT_EXCEPTION, want[i].what);
 		check(g.vcpu.exit.exc.vector == want[i].vector && g.vcpu.exit.exc.has_error_code == want[i].code &&
-			      g.vcpu.exit.exc.error_code == want[i].error_code && g.vcpu.exit.exc.payload == want[i].payload,
+			      g.vcpu.exit.exc.error_code == want[i].error_code &&
+			      g.vcpu.exit.exc.payload == want[i].payload,
 		      "%s: %s", want[i].what, vcpu_describe(&g.vcpu));
 		check(run->rip == at(code, insn), "%s: RIP %llx", want[i].what, (unsigned long long)run->rip);
 		check(run->cr2 == 0x777, "%s: CR2 %llx was changed though nothing was delivered", want[i].what,
@@ -123,7 +124,8 @@ void exits_always_intercepted(void)
 	run->rflags |= 1 << 8; /* TF */
 	run->exceptions = 0;
 	vcpu_expect(&g.vcpu, VMEXIT_EXCEPTION, "single step");
-	check(g.vcpu.exit.exc.vector == 1 && g.vcpu.exit.exc.payload & 1 << 14, "single step: %s", vcpu_describe(&g.vcpu));
+	check(g.vcpu.exit.exc.vector == 1 && g.vcpu.exit.exc.payload & 1 << 14, "single step: %s",
+	      vcpu_describe(&g.vcpu));
 	check(run->rip == GPA_CODE + 1, "single step: RIP %llx", (unsigned long long)run->rip);
 
 	vcpu_load(&g.vcpu, MODE_LONG64, SNIPPET(load));
@@ -137,8 +139,8 @@ void exits_always_intercepted(void)
 	vcpu_load(&g.vcpu, MODE_USER64, code);
 	run->exceptions = 0;
 	vcpu_expect(&g.vcpu, VMEXIT_EXCEPTION, "misaligned access");
-	check(g.vcpu.exit.exc.vector == 17 && g.vcpu.exit.exc.has_error_code && run->rip == at(code, 0), "misaligned access: %s",
-	      vcpu_describe(&g.vcpu));
+	check(g.vcpu.exit.exc.vector == 17 && g.vcpu.exit.exc.has_error_code && run->rip == at(code, 0),
+	      "misaligned access: %s", vcpu_describe(&g.vcpu));
 }
 
 static void inject_case(struct guest *g, struct umbra_event ev, uint64_t frame_rip, const char *what)
@@ -208,8 +210,8 @@ void exits_windows(void)
 	run->intercepts = UMBRA_ICPT_INTR_WINDOW;
 	run->intr_shadow = UMBRA_SHADOW_STI;
 	vcpu_expect(&g.vcpu, VMEXIT_INTR_WINDOW, "shadowed window");
-	check(run->rip == GPA_CODE + 1 && !run->intr_shadow, "shadowed window: RIP %llx shadow %x", (unsigned long long)run->rip,
-	      run->intr_shadow);
+	check(run->rip == GPA_CODE + 1 && !run->intr_shadow, "shadowed window: RIP %llx shadow %x",
+	      (unsigned long long)run->rip, run->intr_shadow);
 }
 
 void exits_nmi(void)
@@ -256,7 +258,8 @@ static void cut_short_case(struct guest *g, struct umbra_event ev, uint64_t fram
 	run->gpr[UMBRA_RSP] = GPA_HOLE + 0x1000;
 	run->inject = ev;
 	vcpu_expect(&g->vcpu, VMEXIT_MEM, what);
-	check(g->vcpu.exit.mem.access & UMBRA_MEM_WRITE && g->vcpu.exit.mem.gpa >= GPA_HOLE && g->vcpu.exit.mem.gpa < GPA_HOLE + 0x1000,
+	check(g->vcpu.exit.mem.access & UMBRA_MEM_WRITE && g->vcpu.exit.mem.gpa >= GPA_HOLE &&
+		      g->vcpu.exit.mem.gpa < GPA_HOLE + 0x1000,
 	      "%s: %s", what, vcpu_describe(&g->vcpu));
 	check(run->exit.event.flags == ev.flags && run->exit.event.type == ev.type &&
 		      run->exit.event.vector == ev.vector && run->exit.event.insn_len == ev.insn_len &&
@@ -294,7 +297,8 @@ void exits_delivery_cut_short(void)
 	run->exceptions = 1 << 14;
 	run->inject = event(UMBRA_EVENT_INTR, 0x42, 0);
 	vcpu_expect(&g.vcpu, VMEXIT_EXCEPTION, "stack not present");
-	check(g.vcpu.exit.exc.vector == 14 && run->exit.event.flags & UMBRA_EVENT_VALID && run->exit.event.vector == 0x42,
+	check(g.vcpu.exit.exc.vector == 14 && run->exit.event.flags & UMBRA_EVENT_VALID &&
+		      run->exit.event.vector == 0x42,
 	      "stack not present: %s, event %u", vcpu_describe(&g.vcpu), run->exit.event.vector);
 
 	/* The stack is in a region but not filled in yet: the shim fills it and delivers by itself. */

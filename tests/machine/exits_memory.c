@@ -14,11 +14,12 @@ static void mem_case(struct guest *g, struct snippet code, uint64_t gva, uint64_
 	run->gpr[UMBRA_RDI] = gva;
 	vcpu_expect(&g->vcpu, VMEXIT_MEM, what);
 	check(g->vcpu.exit.mem.gpa == gpa, "%s: %s", what, vcpu_describe(&g->vcpu));
-	check((g->vcpu.exit.mem.access & (UMBRA_MEM_READ | UMBRA_MEM_WRITE | UMBRA_MEM_EXEC | UMBRA_MEM_FAULT | UMBRA_MEM_WALK)) ==
-		      access,
+	check((g->vcpu.exit.mem.access &
+	       (UMBRA_MEM_READ | UMBRA_MEM_WRITE | UMBRA_MEM_EXEC | UMBRA_MEM_FAULT | UMBRA_MEM_WALK)) == access,
 	      "%s: %s", what, vcpu_describe(&g->vcpu));
 	if (info()->hw == UMBRA_HW_VMX)
-		check(g->vcpu.exit.mem.access & UMBRA_MEM_GVA && g->vcpu.exit.mem.gva == gva, "%s: %s", what, vcpu_describe(&g->vcpu));
+		check(g->vcpu.exit.mem.access & UMBRA_MEM_GVA && g->vcpu.exit.mem.gva == gva, "%s: %s", what,
+		      vcpu_describe(&g->vcpu));
 	check(!(run->exit.event.flags & UMBRA_EVENT_VALID), "%s: an event", what);
 	if (!(access & UMBRA_MEM_EXEC))
 		check(run->rip == GPA_CODE, "%s: RIP %llx", what, (unsigned long long)run->rip);
@@ -67,8 +68,8 @@ void exits_mem_walk(void)
 	memcpy(g.vm.mem + GPA_ROOT + 8, &entry, 8);
 	run->gpr[UMBRA_RDI] = 0x8000001000;
 	vcpu_expect(&g.vcpu, VMEXIT_MEM, "walk");
-	check(g.vcpu.exit.mem.access & UMBRA_MEM_WALK && g.vcpu.exit.mem.gpa >> 12 == (GPA_HOLE + 0x3000) >> 12, "walk: %s",
-	      vcpu_describe(&g.vcpu));
+	check(g.vcpu.exit.mem.access & UMBRA_MEM_WALK && g.vcpu.exit.mem.gpa >> 12 == (GPA_HOLE + 0x3000) >> 12,
+	      "walk: %s", vcpu_describe(&g.vcpu));
 	check(g.vcpu.exit.mem.gva == 0x8000001000 || info()->hw != UMBRA_HW_VMX, "walk: gva %llx",
 	      (unsigned long long)g.vcpu.exit.mem.gva);
 	check(!(g.vcpu.exit.mem.access & UMBRA_MEM_EXEC), "walk: %s", vcpu_describe(&g.vcpu));
@@ -110,13 +111,17 @@ void exits_mem_fault(void)
 	mprotect(mem + 2 * UMBRA_PAGE_SIZE, UMBRA_PAGE_SIZE, PROT_NONE);
 	mprotect(mem + 3 * UMBRA_PAGE_SIZE, UMBRA_PAGE_SIZE, PROT_READ);
 	need(!vm_region(&g.vm, 1, 0, GPA_HOLE, mem, 4 * UMBRA_PAGE_SIZE), "region");
-	mem_case(&g, SNIPPET(load), GPA_HOLE + 0x1000, GPA_HOLE + 0x1000, UMBRA_MEM_READ | UMBRA_MEM_FAULT, "not mapped");
+	mem_case(&g, SNIPPET(load), GPA_HOLE + 0x1000, GPA_HOLE + 0x1000, UMBRA_MEM_READ | UMBRA_MEM_FAULT,
+		 "not mapped");
 	check(g.vcpu.exit.mem.error == -EFAULT, "not mapped: error %d", g.vcpu.exit.mem.error);
-	mem_case(&g, SNIPPET(load), GPA_HOLE + 0x2000, GPA_HOLE + 0x2000, UMBRA_MEM_READ | UMBRA_MEM_FAULT, "PROT_NONE");
+	mem_case(&g, SNIPPET(load), GPA_HOLE + 0x2000, GPA_HOLE + 0x2000, UMBRA_MEM_READ | UMBRA_MEM_FAULT,
+		 "PROT_NONE");
 	check(g.vcpu.exit.mem.error == -EFAULT, "PROT_NONE: error %d", g.vcpu.exit.mem.error);
-	mem_case(&g, SNIPPET(store), GPA_HOLE + 0x3000, GPA_HOLE + 0x3000, UMBRA_MEM_WRITE | UMBRA_MEM_FAULT, "PROT_READ");
+	mem_case(&g, SNIPPET(store), GPA_HOLE + 0x3000, GPA_HOLE + 0x3000, UMBRA_MEM_WRITE | UMBRA_MEM_FAULT,
+		 "PROT_READ");
 	check(g.vcpu.exit.mem.error == -EFAULT, "PROT_READ: error %d", g.vcpu.exit.mem.error);
-	mem_case(&g, SNIPPET(jump), GPA_HOLE + 0x2010, GPA_HOLE + 0x2010, UMBRA_MEM_EXEC | UMBRA_MEM_FAULT, "jump to PROT_NONE");
+	mem_case(&g, SNIPPET(jump), GPA_HOLE + 0x2010, GPA_HOLE + 0x2010, UMBRA_MEM_EXEC | UMBRA_MEM_FAULT,
+		 "jump to PROT_NONE");
 	vcpu_load(&g.vcpu, MODE_LONG64, SNIPPET(load));
 	run->gpr[UMBRA_RDI] = GPA_HOLE + 0x3000;
 	vcpu_expect_io(&g.vcpu, PORT_DONE, "read of PROT_READ");
@@ -167,10 +172,11 @@ void exits_flush_tlb(void)
 		vcpu_exit(&g.vcpu);
 		check(!run->flags, "flags %x are not cleared", run->flags);
 		if (round & 1)
-			check(g.vcpu.exit.reason == VMEXIT_IO && run->gpr[UMBRA_RBX] == 0xaaaa, "round %d: %s, rbx %llx", round,
-			      vcpu_describe(&g.vcpu), (unsigned long long)run->gpr[UMBRA_RBX]);
+			check(g.vcpu.exit.reason == VMEXIT_IO && run->gpr[UMBRA_RBX] == 0xaaaa,
+			      "round %d: %s, rbx %llx", round, vcpu_describe(&g.vcpu),
+			      (unsigned long long)run->gpr[UMBRA_RBX]);
 		else
-			check(g.vcpu.exit.reason == VMEXIT_MEM && g.vcpu.exit.mem.gpa == (1 << 21) + GPA_DATA, "round %d: %s", round,
-			      vcpu_describe(&g.vcpu));
+			check(g.vcpu.exit.reason == VMEXIT_MEM && g.vcpu.exit.mem.gpa == (1 << 21) + GPA_DATA,
+			      "round %d: %s", round, vcpu_describe(&g.vcpu));
 	}
 }

@@ -28,9 +28,10 @@ static void raw_check(struct guest *g, const struct raw_case *c)
 	check(e->valid == g->vcpu.run->want, "%s: valid %llx", c->what, (unsigned long long)e->valid);
 	check(!(e->event.flags & UMBRA_EVENT_VALID), "%s: an event", c->what);
 	if (c->reason == UMBRA_EXIT_MEM) {
-		check(e->gpa == c->address && e->gva == c->address, "%s: gpa %llx gva %llx", c->what, (unsigned long long)e->gpa,
-		      (unsigned long long)e->gva);
-		check(e->access == c->access && e->error == c->error, "%s: access %x error %d", c->what, e->access, e->error);
+		check(e->gpa == c->address && e->gva == c->address, "%s: gpa %llx gva %llx", c->what,
+		      (unsigned long long)e->gpa, (unsigned long long)e->gva);
+		check(e->access == c->access && e->error == c->error, "%s: access %x error %d", c->what, e->access,
+		      e->error);
 	}
 	if (c->reason != UMBRA_EXIT_HARDWARE)
 		return;
@@ -39,7 +40,8 @@ static void raw_check(struct guest *g, const struct raw_case *c)
 		check(e->insn_len == c->insn_len, "%s: insn_len %u, want %u", c->what, e->insn_len, c->insn_len);
 	check(e->hw_info == c->hw_info, "%s: hw_info %llx, want %llx", c->what, (unsigned long long)e->hw_info,
 	      (unsigned long long)c->hw_info);
-	check((e->hw_detail & c->detail_mask) == c->hw_detail, "%s: hw_detail %x, want %x", c->what, e->hw_detail, c->hw_detail);
+	check((e->hw_detail & c->detail_mask) == c->hw_detail, "%s: hw_detail %x, want %x", c->what, e->hw_detail,
+	      c->hw_detail);
 	if (c->hw_detail & 1 << 11)
 		check(e->hw_error_code == c->hw_error_code, "%s: hw_error_code %x, want %x", c->what, e->hw_error_code,
 		      c->hw_error_code);
@@ -71,7 +73,8 @@ void exits_raw(void)
 	if (info()->hw != UMBRA_HW_VMX)
 		skip_test("VMX's encodings");
 	guest_new(&g, MODE_LONG64, code);
-	need(!vm_region(&g.vm, 1, 0, GPA_HOLE + 0x3000, (void *)UMBRA_PAGE_SIZE, UMBRA_PAGE_SIZE), "region"); /* nothing there */
+	need(!vm_region(&g.vm, 1, 0, GPA_HOLE + 0x3000, (void *)UMBRA_PAGE_SIZE, UMBRA_PAGE_SIZE),
+	     "region"); /* nothing there */
 	run = g.vcpu.run;
 	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
 		uint64_t start = GPA_CODE + code.at[cases[i].insn].where - (uintptr_t)code.start;
@@ -123,32 +126,33 @@ void exits_raw_refused(void)
 		run->inject = cases[i].inject;
 		raw_fill(run, EXIT_FIELDS);
 		vcpu_exit(&g.vcpu);
-		check(run->exit.reason == UMBRA_EXIT_BAD_STATE && run->exit.rule == cases[i].rule, "%s: reason %u rule %u",
-		      cases[i].what, run->exit.reason, run->exit.rule);
+		check(run->exit.reason == UMBRA_EXIT_BAD_STATE && run->exit.rule == cases[i].rule,
+		      "%s: reason %u rule %u", cases[i].what, run->exit.reason, run->exit.rule);
 		check(run->exit.valid == (cases[i].hw_reason ? run->want : 0), "%s: valid %llx", cases[i].what,
 		      (unsigned long long)run->exit.valid);
 		if (cases[i].hw_reason && info()->hw == UMBRA_HW_VMX)
-			check(run->exit.hw_reason == cases[i].hw_reason && run->exit.hw_info != 0xa5a5a5a5a5a5a5a5, "%s: hw_reason %u",
-			      cases[i].what, run->exit.hw_reason);
+			check(run->exit.hw_reason == cases[i].hw_reason && run->exit.hw_info != 0xa5a5a5a5a5a5a5a5,
+			      "%s: hw_reason %u", cases[i].what, run->exit.hw_reason);
 		check(!(run->exit.event.flags & UMBRA_EVENT_VALID), "%s: an event", cases[i].what);
 	}
 	vcpu_load(&g.vcpu, MODE_LONG64, SNIPPET(out_loop));
 	raw_fill(run, EXIT_FIELDS);
 	run->flags = UMBRA_RUN_NO_ENTRY;
 	vcpu_exit(&g.vcpu);
-	check(run->exit.reason == UMBRA_EXIT_NONE && run->exit.valid == UMBRA_STATE_RIP, "no entry: reason %u", run->exit.reason);
+	check(run->exit.reason == UMBRA_EXIT_NONE && run->exit.valid == UMBRA_STATE_RIP, "no entry: reason %u",
+	      run->exit.reason);
 	run->want = 0;
 	raw_fill(run, EXIT_FIELDS);
 	vcpu_kick(&g.vcpu);
 	need(!vcpu_run(&g.vcpu), "RUN");
-	check(run->exit.reason == UMBRA_EXIT_INTERRUPTED && !run->exit.valid && !run->exit.event.flags, "kicked: reason %u",
-	      run->exit.reason);
+	check(run->exit.reason == UMBRA_EXIT_INTERRUPTED && !run->exit.valid && !run->exit.event.flags,
+	      "kicked: reason %u", run->exit.reason);
 	raw_fill(run, EXIT_FIELDS);
 	guest_code(&g.vm, GPA_CODE, SNIPPET(spin));
 	run->deadline_tsc = tsc_read() + 1000;
 	vcpu_exit(&g.vcpu);
-	check(run->exit.reason == UMBRA_EXIT_DEADLINE && !run->exit.valid && !run->exit.event.flags, "deadline: reason %u",
-	      run->exit.reason);
+	check(run->exit.reason == UMBRA_EXIT_DEADLINE && !run->exit.valid && !run->exit.event.flags,
+	      "deadline: reason %u", run->exit.reason);
 }
 
 /* Whatever the user side writes there changes nothing: the guest, what is stored, what comes back. */
@@ -168,19 +172,19 @@ void exits_output_only(void)
 		for (size_t n = 0; n < sizeof(run->exit); n++)
 			bytes[n] = (unsigned char)random_next(&seed);
 		if (i & 1) { /* not only noise: as another exit would have left it */
-			run->exit.event = (struct umbra_event){ 0x41, UMBRA_EVENT_INTR, UMBRA_EVENT_VALID, 0, 0 };
+			run->exit.event = (struct umbra_event) { 0x41, UMBRA_EVENT_INTR, UMBRA_EVENT_VALID, 0, 0 };
 			run->exit.valid = UMBRA_STATE_ALL;
 			run->exit.reason = i % 6;
 		}
 		need(!vcpu_run(&g.vcpu), "RUN");
 		if (g.vcpu.exit.reason == VMEXIT_INTERRUPTED)
 			continue;
-		need(g.vcpu.exit.reason == VMEXIT_IO && g.vcpu.exit.io.port == 0x80, "round %llu: %s", (unsigned long long)i,
-		     vcpu_describe(&g.vcpu));
+		need(g.vcpu.exit.reason == VMEXIT_IO && g.vcpu.exit.io.port == 0x80, "round %llu: %s",
+		     (unsigned long long)i, vcpu_describe(&g.vcpu));
 		need(run->gpr[UMBRA_RAX] == next, "round %llu: RAX %llx, want %llx", (unsigned long long)i,
 		     (unsigned long long)run->gpr[UMBRA_RAX], (unsigned long long)next);
-		need(!run->exit.valid && !run->exit.event.flags, "round %llu: valid %llx event %x", (unsigned long long)i,
-		     (unsigned long long)run->exit.valid, run->exit.event.flags);
+		need(!run->exit.valid && !run->exit.event.flags, "round %llu: valid %llx event %x",
+		     (unsigned long long)i, (unsigned long long)run->exit.valid, run->exit.event.flags);
 		need(run->gpr[UMBRA_RSP] == GPA_STACK, "round %llu: RSP %llx", (unsigned long long)i,
 		     (unsigned long long)run->gpr[UMBRA_RSP]);
 		vcpu_skip(&g.vcpu);
@@ -205,8 +209,8 @@ void exits_unknown(void)
 		run->exit.hw_reason = reasons[i];
 		run->exit.hw_info = 0x1234567800 + i;
 		vcpu_decode(&g.vcpu);
-		check(g.vcpu.exit.reason == VMEXIT_UNKNOWN && !g.vcpu.exit.bad.rule && g.vcpu.exit.bad.hw_reason == reasons[i] &&
-			      g.vcpu.exit.bad.hw_info == 0x1234567800 + i,
+		check(g.vcpu.exit.reason == VMEXIT_UNKNOWN && !g.vcpu.exit.bad.rule &&
+			      g.vcpu.exit.bad.hw_reason == reasons[i] && g.vcpu.exit.bad.hw_info == 0x1234567800 + i,
 		      "%x: %s", reasons[i], vcpu_describe(&g.vcpu));
 		vcpu_expect_io(&g.vcpu, 0x80, "afterwards");
 		vcpu_skip(&g.vcpu);
@@ -242,7 +246,8 @@ void exits_never_stored(void)
 	check(run->msr.star == ~0ULL && run->msr.lstar == 0x8000000000000000 && run->msr.cstar == 0x8000000000000001 &&
 		      run->msr.fmask == ~0ULL && run->msr.tsc_aux == ~0ULL,
 	      "MSRs %llx %llx %llx %llx %llx", (unsigned long long)run->msr.star, (unsigned long long)run->msr.lstar,
-	      (unsigned long long)run->msr.cstar, (unsigned long long)run->msr.fmask, (unsigned long long)run->msr.tsc_aux);
+	      (unsigned long long)run->msr.cstar, (unsigned long long)run->msr.fmask,
+	      (unsigned long long)run->msr.tsc_aux);
 	/* Those that a guest can change were stored over what is there. */
 	run->seg[UMBRA_FS].base = 0x123000;
 	run->cr3 = 0x7000;
@@ -251,8 +256,9 @@ void exits_never_stored(void)
 	vcpu_skip(&g.vcpu);
 	vcpu_expect_io(&g.vcpu, 0x80, "third");
 	check(!run->seg[UMBRA_FS].base && run->cr3 == GPA_ROOT && run->gdtr.base == GPA_GDT && !run->msr.sysenter_esp,
-	      "not stored: FS base %llx CR3 %llx GDTR %llx SYSENTER_ESP %llx", (unsigned long long)run->seg[UMBRA_FS].base,
-	      (unsigned long long)run->cr3, (unsigned long long)run->gdtr.base, (unsigned long long)run->msr.sysenter_esp);
+	      "not stored: FS base %llx CR3 %llx GDTR %llx SYSENTER_ESP %llx",
+	      (unsigned long long)run->seg[UMBRA_FS].base, (unsigned long long)run->cr3,
+	      (unsigned long long)run->gdtr.base, (unsigned long long)run->msr.sysenter_esp);
 }
 
 /*
@@ -275,16 +281,19 @@ void exits_halted(void)
 		run->deadline_tsc = tsc_read() + soon;
 		vcpu_expect(&g.vcpu, VMEXIT_DEADLINE, "still halted");
 		run->deadline_tsc = 0;
-		run->inject = (struct umbra_event){ 0x41, UMBRA_EVENT_INTR, UMBRA_EVENT_VALID, 0, 0 };
+		run->inject = (struct umbra_event) { 0x41, UMBRA_EVENT_INTR, UMBRA_EVENT_VALID, 0, 0 };
 		vcpu_expect_vector(&g.vcpu, 0x41, &f, "woken");
 		check(f.rip == GPA_CODE + 1, "woken: RIP in the frame %llx", (unsigned long long)f.rip);
 	} else {
 		/* Bochs 2.7 saves "active" at each exit; silicon saves that the guest is halted. (SDM 3C 28.3.4) */
-		check(g.vcpu.exit.reason == VMEXIT_IO && g.vcpu.exit.io.port == PORT_DONE, "halted: %s", vcpu_describe(&g.vcpu));
+		check(g.vcpu.exit.reason == VMEXIT_IO && g.vcpu.exit.io.port == PORT_DONE, "halted: %s",
+		      vcpu_describe(&g.vcpu));
 		note("this CPU forgets at an exit that the guest is halted");
 	}
 	for (size_t i = 0; i < ARRAY_SIZE(modes); i++) {
-		struct snippet code = modes[i] == MODE_USER64 ? SNIPPET(hlt_user) : modes[i] == MODE_REAL ? SNIPPET(real) : SNIPPET(out_loop);
+		struct snippet code = modes[i] == MODE_USER64 ? SNIPPET(hlt_user)
+				      : modes[i] == MODE_REAL ? SNIPPET(real)
+							      : SNIPPET(out_loop);
 
 		vcpu_load(&g.vcpu, MODE_LONG64, SNIPPET(hlt_plain));
 		run->deadline_tsc = tsc_read() + soon;
@@ -293,7 +302,7 @@ void exits_halted(void)
 		run->exceptions = 1 << 13;
 		run->deadline_tsc = tsc_read() + 10 * soon;
 		vcpu_exit(&g.vcpu);
-		check(g.vcpu.exit.reason == VMEXIT_IO || g.vcpu.exit.reason == VMEXIT_EXCEPTION, "reset into mode %u: %s", modes[i],
-		      vcpu_describe(&g.vcpu));
+		check(g.vcpu.exit.reason == VMEXIT_IO || g.vcpu.exit.reason == VMEXIT_EXCEPTION,
+		      "reset into mode %u: %s", modes[i], vcpu_describe(&g.vcpu));
 	}
 }

@@ -183,7 +183,8 @@ static void breakpoint_guest(void)
 		run->dr7 = 0x400 | 0xff | 3u << 16 | 3u << 18;
 		vcpu_exit(&g.vcpu);
 		if (round & 1)
-			need(g.vcpu.exit.reason == VMEXIT_EXCEPTION && g.vcpu.exit.exc.vector == 1 && (g.vcpu.exit.exc.payload & 15) == 1,
+			need(g.vcpu.exit.reason == VMEXIT_EXCEPTION && g.vcpu.exit.exc.vector == 1 &&
+				     (g.vcpu.exit.exc.payload & 15) == 1,
 			     "the guest's own breakpoint: %s", vcpu_describe(&g.vcpu));
 		else
 			need(g.vcpu.exit.reason == VMEXIT_IO, "no breakpoint of the guest: %s", vcpu_describe(&g.vcpu));

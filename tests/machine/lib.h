@@ -81,7 +81,7 @@ struct vcpu {
 	struct umbra_run *run;
 	struct vm *vm;
 	void (*read)(const struct umbra_run *run, struct vmexit *exit); /* the decoder for this hardware */
-	struct vmexit exit; /* vcpu_run fills it in */
+	struct vmexit exit;						/* vcpu_run fills it in */
 };
 
 /* An interrupt frame as the stubs leave it. */
@@ -145,8 +145,8 @@ void vcpu_destroy(struct vcpu *vcpu);
 void vcpu_state(struct umbra_run *run, enum guest_mode mode, uint64_t rip);
 uint64_t guest_code(struct vm *vm, uint64_t gpa, struct snippet code); /* returns gpa */
 void vcpu_load(struct vcpu *vcpu, enum guest_mode mode, struct snippet code);
-int vcpu_run(struct vcpu *vcpu);	      /* 0 or -errno */
-void vcpu_decode(struct vcpu *vcpu);  /* after a RUN by other means */
+int vcpu_run(struct vcpu *vcpu);     /* 0 or -errno */
+void vcpu_decode(struct vcpu *vcpu); /* after a RUN by other means */
 int vcpu_kick(struct vcpu *vcpu);
 uint32_t vcpu_exit(struct vcpu *vcpu); /* RUN until another reason than INTERRUPTED */
 void vcpu_skip(struct vcpu *vcpu);     /* past the instruction that exited */

@@ -53,7 +53,7 @@ int main(int argc, char **argv)
 	for (i = 1; i < argc && argv[i][0] == '-'; i++) {
 		if (!strcmp(argv[i], "--list")) {
 			test_list = 1;
-			return program_run((char[]){ "all" });
+			return program_run((char[]) { "all" });
 		} else if (!strcmp(argv[i], "--scale") && i + 1 < argc) {
 			test_scale = (unsigned int)strtoul(argv[++i], NULL, 10);
 		} else if (!strcmp(argv[i], "--module") && i + 1 < argc) {
@@ -63,7 +63,8 @@ int main(int argc, char **argv)
 		}
 	}
 	if (i >= argc || argv[i][0] == '-') {
-		fprintf(stderr, "usage: %s [--scale PERCENT] [--module umbra.ko] PROGRAM[/TEST]... | all | --list\n", argv[0]);
+		fprintf(stderr, "usage: %s [--scale PERCENT] [--module umbra.ko] PROGRAM[/TEST]... | all | --list\n",
+			argv[0]);
 		return 2;
 	}
 	if (!strcmp(argv[i], "oracle") && i + 1 < argc &&

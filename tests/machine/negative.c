@@ -353,7 +353,8 @@ static void negative_mmap(void)
 
 		need(second != MAP_FAILED, "second mapping: %s", strerror(errno));
 		vcpu_expect_io(&g.vcpu, 0x80, "run");
-		check(!memcmp(&second->exit, &g.vcpu.run->exit, sizeof(second->exit)) && second->exit.reason == UMBRA_EXIT_HARDWARE,
+		check(!memcmp(&second->exit, &g.vcpu.run->exit, sizeof(second->exit)) &&
+			      second->exit.reason == UMBRA_EXIT_HARDWARE,
 		      "the second mapping shows something else");
 		munmap(second, size);
 	}

@@ -96,7 +96,8 @@ static const struct state_case cases[] = {
 	{ "ES attribute 9", UMBRA_BAD_HARDWARE, 1 << 9, OR, FIELD(seg[UMBRA_ES].attr) },
 	{ "GS attribute 10", UMBRA_BAD_HARDWARE, 1 << 10, OR, FIELD(seg[UMBRA_GS].attr) },
 	{ "TR attribute 8", UMBRA_BAD_HARDWARE, 1 << 8, OR, FIELD(seg[UMBRA_TR].attr) },
-	{ "LDTR attribute 8", UMBRA_BAD_HARDWARE, 0x182, 0, FIELD(seg[UMBRA_LDTR].attr) }, /* usable: else it is ignored */
+	{ "LDTR attribute 8", UMBRA_BAD_HARDWARE, 0x182, 0,
+	  FIELD(seg[UMBRA_LDTR].attr) }, /* usable: else it is ignored */
 	{ "FS base", UMBRA_BAD_HARDWARE, NONCANONICAL, 0, FIELD(seg[UMBRA_FS].base) },
 	{ "GS base", UMBRA_BAD_HARDWARE, NONCANONICAL, 0, FIELD(seg[UMBRA_GS].base) },
 	{ "TR base", UMBRA_BAD_HARDWARE, NONCANONICAL, 0, FIELD(seg[UMBRA_TR].base) },
@@ -108,7 +109,8 @@ static const struct state_case cases[] = {
 	{ "intr_shadow bit 2", UMBRA_BAD_HARDWARE, 1 << 2, OR, FIELD(intr_shadow) },
 	{ "intr_shadow bit 4", UMBRA_BAD_HARDWARE, 1 << 4, OR, FIELD(intr_shadow) },
 	{ "intr_shadow bit 31", UMBRA_BAD_HARDWARE, 1u << 31, OR, FIELD(intr_shadow) },
-	{ "intr_shadow STI and MOV SS", UMBRA_BAD_HARDWARE, UMBRA_SHADOW_STI | UMBRA_SHADOW_MOV_SS, OR, FIELD(intr_shadow) },
+	{ "intr_shadow STI and MOV SS", UMBRA_BAD_HARDWARE, UMBRA_SHADOW_STI | UMBRA_SHADOW_MOV_SS, OR,
+	  FIELD(intr_shadow) },
 	{ "pending_dbg bit 4", UMBRA_BAD_HARDWARE, 1 << 4, 0, FIELD(pending_dbg) },
 	{ "pending_dbg bit 17", UMBRA_BAD_HARDWARE, 1 << 17, 0, FIELD(pending_dbg) },
 	{ "pending_dbg bit 31", UMBRA_BAD_HARDWARE, 1u << 31, 0, FIELD(pending_dbg) },
@@ -144,7 +146,8 @@ static void event_cases(struct vcpu *vcpu, const struct umbra_run *base)
 		{ "NMI with error code", { 2, UMBRA_EVENT_NMI, UMBRA_EVENT_VALID | UMBRA_EVENT_ERROR_CODE, 0, 0 } },
 		{ "#UD with error code", { 6, UMBRA_EVENT_EXC, UMBRA_EVENT_VALID | UMBRA_EVENT_ERROR_CODE, 0, 0 } },
 		{ "#GP without error code", { 13, UMBRA_EVENT_EXC, UMBRA_EVENT_VALID, 0, 0 } },
-		{ "error code past 16 bits", { 13, UMBRA_EVENT_EXC, UMBRA_EVENT_VALID | UMBRA_EVENT_ERROR_CODE, 0, 1 << 16 } },
+		{ "error code past 16 bits",
+		  { 13, UMBRA_EVENT_EXC, UMBRA_EVENT_VALID | UMBRA_EVENT_ERROR_CODE, 0, 1 << 16 } },
 		/* No check of VM entry has anything against these. */
 		{ "ICEBP of vector 3", { 3, UMBRA_EVENT_ICEBP, UMBRA_EVENT_VALID, 1, 0 }, 1 },
 		{ "soft exception 5", { 5, UMBRA_EVENT_SOFT_EXC, UMBRA_EVENT_VALID, 1, 0 }, 1 },
@@ -222,7 +225,8 @@ void negative_state(void)
 		g.vcpu.run->flags = UMBRA_RUN_NO_ENTRY;
 		case_apply(&cases[i], g.vcpu.run);
 		if (vcpu_exit(&g.vcpu) != VMEXIT_BAD_STATE || g.vcpu.exit.bad.rule != cases[i].rule)
-			fail("%s, no entry: want rule %u, got %s", cases[i].name, cases[i].rule, vcpu_describe(&g.vcpu));
+			fail("%s, no entry: want rule %u, got %s", cases[i].name, cases[i].rule,
+			     vcpu_describe(&g.vcpu));
 	}
 	base_runs(&g.vcpu, &base, "all of them");
 }
@@ -249,12 +253,14 @@ void negative_state_whole(void)
 			g.vcpu.run->dirty = 1u << group;
 			vcpu_exit(&g.vcpu);
 			if (1u << group == UMBRA_STATE_RIP)
-				check(g.vcpu.exit.reason == VMEXIT_IO, "%s, RIP dirty: %s", cases[i].name, vcpu_describe(&g.vcpu));
+				check(g.vcpu.exit.reason == VMEXIT_IO, "%s, RIP dirty: %s", cases[i].name,
+				      vcpu_describe(&g.vcpu));
 			else
 				check(g.vcpu.exit.reason == VMEXIT_BAD_STATE && g.vcpu.exit.bad.rule == cases[i].rule,
 				      "%s, group %u dirty: %s", cases[i].name, group, vcpu_describe(&g.vcpu));
 			check(g.vcpu.exit.reason == VMEXIT_IO || g.vcpu.run->dirty == 1u << group,
-			      "%s: refused, but dirty is now %llx", cases[i].name, (unsigned long long)g.vcpu.run->dirty);
+			      "%s: refused, but dirty is now %llx", cases[i].name,
+			      (unsigned long long)g.vcpu.run->dirty);
 		}
 		memcpy(g.vcpu.run, &base, offsetof(struct umbra_run, exit));
 		case_apply(&cases[i], g.vcpu.run);
@@ -288,8 +294,8 @@ void negative_state_hardware(void)
 		else if (!c->rule)
 			check(g.vcpu.exit.reason == VMEXIT_IO, "%s: %s", c->name, vcpu_describe(&g.vcpu));
 		else
-			check(g.vcpu.exit.reason == VMEXIT_BAD_STATE && g.vcpu.exit.bad.rule == c->rule, "%s: want rule %u, got %s",
-			      c->name, c->rule, vcpu_describe(&g.vcpu));
+			check(g.vcpu.exit.reason == VMEXIT_BAD_STATE && g.vcpu.exit.bad.rule == c->rule,
+			      "%s: want rule %u, got %s", c->name, c->rule, vcpu_describe(&g.vcpu));
 		base_runs(&g.vcpu, &base, c->name);
 	}
 	if (info()->hw == UMBRA_HW_VMX)

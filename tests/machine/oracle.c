@@ -198,7 +198,8 @@ static int umbra_step(struct vcpu *v)
 	case VMEXIT_IO:
 		mask = mask_of(v->exit.io.size);
 		if (v->exit.io.flags & VMEXIT_IO_IN)
-			run->gpr[UMBRA_RAX] = v->exit.io.size == 4 ? IN_VALUE : (run->gpr[UMBRA_RAX] & ~mask) | IN_VALUE;
+			run->gpr[UMBRA_RAX] =
+				v->exit.io.size == 4 ? IN_VALUE : (run->gpr[UMBRA_RAX] & ~mask) | IN_VALUE;
 		vcpu_skip(v);
 		return io_trace(v->vm->mem, v->exit.io.flags & VMEXIT_IO_IN, v->exit.io.port, v->exit.io.size,
 				run->gpr[UMBRA_RAX] & mask, run->gpr[UMBRA_RSP]);
@@ -434,7 +435,8 @@ static int kvm_step(struct kvm_guest *k, struct umbra_run *state)
 		trace_add(" hlt\n");
 		return 0;
 	case KVM_EXIT_MMIO:
-		trace_add(" mmio %s %llx\n", run->mmio.is_write ? "write" : "read", (unsigned long long)run->mmio.phys_addr);
+		trace_add(" mmio %s %llx\n", run->mmio.is_write ? "write" : "read",
+			  (unsigned long long)run->mmio.phys_addr);
 		kvm_complete(k); /* nothing of it must be left for the next case */
 		return 2;
 	case KVM_EXIT_SHUTDOWN:

@@ -18,9 +18,11 @@ bool host_amd;
 void host_everything(uint32_t function, uint32_t index, uint32_t regs[4])
 {
 	/* name of component: size, offset, ECX */
-	static const uint32_t xsave[][3] = { [2] = { 256, 576, 0 }, [3] = { 64, 960, 0 }, [4] = { 64, 1024, 0 }, [5] = { 64, 1088, 0 },
-		[6] = { 512, 1152, 0 }, [7] = { 1024, 1664, 0 }, [8] = { 128, 0, 1 }, [9] = { 8, 2688, 0 }, [17] = { 64, 2752, 2 },
-		[18] = { 8192, 2816, 6 } };
+	static const uint32_t xsave[][3] = {
+		[2] = { 256, 576, 0 },	[3] = { 64, 960, 0 },	 [4] = { 64, 1024, 0 }, [5] = { 64, 1088, 0 },
+		[6] = { 512, 1152, 0 }, [7] = { 1024, 1664, 0 }, [8] = { 128, 0, 1 },	[9] = { 8, 2688, 0 },
+		[17] = { 64, 2752, 2 }, [18] = { 8192, 2816, 6 }
+	};
 
 	for (int i = 0; i < 4; i++)
 		regs[i] = ~0u;
@@ -72,9 +74,15 @@ void world_make(void)
 	cpuid_host = host_everything;
 	fake_tsc = 1000000;
 	w->vm.shim = &w->shim;
-	w->vm.info = (struct umbra_info){
-		.abi_version = UMBRA_ABI_VERSION, .features = UMBRA_FEAT_RDTSCP | UMBRA_FEAT_INVPCID,
-		.guest_xcr0 = 7, .guest_cr0 = 0xe005003f, .guest_cr4 = 0x370fff, .guest_efer = 0xd01, .tsc_khz = 2000000, .gpa_bits = 46,
+	w->vm.info = (struct umbra_info) {
+		.abi_version = UMBRA_ABI_VERSION,
+		.features = UMBRA_FEAT_RDTSCP | UMBRA_FEAT_INVPCID,
+		.guest_xcr0 = 7,
+		.guest_cr0 = 0xe005003f,
+		.guest_cr4 = 0x370fff,
+		.guest_efer = 0xd01,
+		.tsc_khz = 2000000,
+		.gpa_bits = 46,
 	};
 	w->vm.tsc_khz = 2000000;
 	w->vm.split_irqchip = true;
@@ -161,17 +169,20 @@ void vcpu_skip_insn(struct vcpu *vcpu)
 
 void inject_exception(struct vcpu *vcpu, uint8_t vector)
 {
-	vcpu->exception = (struct pending_exception){ .pending = true, .vector = vector };
+	vcpu->exception = (struct pending_exception) { .pending = true, .vector = vector };
 }
 
 void inject_exception_code(struct vcpu *vcpu, uint8_t vector, uint32_t code)
 {
-	vcpu->exception = (struct pending_exception){ .pending = true, .vector = vector, .has_error_code = true, .error_code = code };
+	vcpu->exception = (struct pending_exception) {
+		.pending = true, .vector = vector, .has_error_code = true, .error_code = code
+	};
 }
 
 void inject_soft_exception(struct vcpu *vcpu, uint8_t vector, uint8_t type, uint8_t insn_len)
 {
-	vcpu->exception = (struct pending_exception){ .pending = true, .vector = vector, .type = type, .insn_len = insn_len };
+	vcpu->exception =
+		(struct pending_exception) { .pending = true, .vector = vector, .type = type, .insn_len = insn_len };
 }
 
 uint64_t clock_host_tsc(void)

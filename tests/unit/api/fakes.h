@@ -40,7 +40,8 @@ void guest_cpuid_bit(uint32_t function, int reg, int bit, bool on);
 extern uint64_t fake_tsc;
 /* What the fakes were asked. */
 extern struct seen {
-	unsigned int tsc_changed, wall_clock, system_time, apic_base_set, x2apic_reads, x2apic_writes, synchronized, skipped, fetched;
+	unsigned int tsc_changed, wall_clock, system_time, apic_base_set, x2apic_reads, x2apic_writes, synchronized,
+		skipped, fetched;
 	uint64_t last;
 } seen;
 extern uint64_t fetch_valid; /* groups that vcpu_fetch() was asked for */

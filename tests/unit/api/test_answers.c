@@ -38,7 +38,8 @@ START_TEST(cpuid_leaves)
 	a = answer(UMBRA_ANSWER_CPUID, 4);
 	ck_assert(a && a->index_mask == ~0u && a->index == 1 && a->reg[0] == 5);
 	/* They follow the guest's state; and one slot has one answer. */
-	ck_assert(!answer(UMBRA_ANSWER_CPUID, 1) && !answer(UMBRA_ANSWER_CPUID, 0xd) && !answer(UMBRA_ANSWER_CPUID, 0x40));
+	ck_assert(!answer(UMBRA_ANSWER_CPUID, 1) && !answer(UMBRA_ANSWER_CPUID, 0xd) &&
+		  !answer(UMBRA_ANSWER_CPUID, 0x40));
 }
 END_TEST
 
@@ -68,7 +69,8 @@ START_TEST(msrs_filtered)
 	const uint8_t deny[8] = { 0 };
 	struct kvm_msr_filter filter = { 0 };
 
-	filter.ranges[0] = (struct kvm_msr_filter_range){ .flags = KVM_MSR_FILTER_READ, .nmsrs = 1, .base = MSR_MISC_ENABLE };
+	filter.ranges[0] =
+		(struct kvm_msr_filter_range) { .flags = KVM_MSR_FILTER_READ, .nmsrs = 1, .base = MSR_MISC_ENABLE };
 	ck_assert_int_eq(msr_set_filter(&w->vm, &filter, deny), 0);
 	answers_update(&w->vcpu); /* as the request does on the vCPU's thread */
 	ck_assert(!answer(UMBRA_ANSWER_RDMSR, MSR_MISC_ENABLE) && answer(UMBRA_ANSWER_RDMSR, MSR_PLATFORM_INFO));

@@ -46,15 +46,17 @@ END_TEST
 
 static void good_sregs(struct kvm_sregs *s)
 {
-	struct kvm_segment seg = { .base = 0x1000, .limit = 0xfffff, .selector = 8, .type = 3, .present = 1, .s = 1, .g = 1, .db = 1 };
+	struct kvm_segment seg = {
+		.base = 0x1000, .limit = 0xfffff, .selector = 8, .type = 3, .present = 1, .s = 1, .g = 1, .db = 1
+	};
 
 	memset(s, 0, sizeof(*s));
 	s->cs = s->ds = s->es = s->fs = s->gs = s->ss = seg;
 	s->cs.type = 11;
 	s->cs.l = 1;
 	s->cs.db = 0;
-	s->tr = (struct kvm_segment){ .limit = 0x67, .type = 11, .present = 1, .selector = 0x40 };
-	s->ldt = (struct kvm_segment){ .type = 2, .unusable = 1 };
+	s->tr = (struct kvm_segment) { .limit = 0x67, .type = 11, .present = 1, .selector = 0x40 };
+	s->ldt = (struct kvm_segment) { .type = 2, .unusable = 1 };
 	s->gdt.base = 0x5000;
 	s->gdt.limit = 0x7f;
 	s->idt.base = 0x6000;
@@ -77,7 +79,8 @@ START_TEST(test_sregs)
 	in.interrupt_bitmap[1] = 1ull << 3;
 	w->run.dirty = 0;
 	ck_assert_int_eq(call(KVM_SET_SREGS, &in, sizeof(in), NULL), 0);
-	ck_assert_uint_eq(w->run.dirty, UMBRA_STATE_CR | UMBRA_STATE_SEG_CODE | UMBRA_STATE_SEG_DATA | UMBRA_STATE_SEG_SYS);
+	ck_assert_uint_eq(w->run.dirty,
+			  UMBRA_STATE_CR | UMBRA_STATE_SEG_CODE | UMBRA_STATE_SEG_DATA | UMBRA_STATE_SEG_SYS);
 	ck_assert(w->run.flags & UMBRA_RUN_FLUSH_TLB);
 	ck_assert(w->vcpu.interrupt.injected);
 	ck_assert_uint_eq(w->vcpu.interrupt.vector, 67);
@@ -162,7 +165,8 @@ END_TEST
 
 START_TEST(test_reset_wakes)
 {
-	struct kvm_sregs s = { .cs = { .selector = 0xf000, .base = 0xffff0000, .present = 1, .s = 1, .type = 11 }, .cr0 = 0x60000010,
+	struct kvm_sregs s = { .cs = { .selector = 0xf000, .base = 0xffff0000, .present = 1, .s = 1, .type = 11 },
+			       .cr0 = 0x60000010,
 			       .apic_base = 0xfee00900 };
 
 	w->vcpu.mp_state = KVM_MP_STATE_HALTED;
@@ -255,7 +259,8 @@ START_TEST(test_xsave_bad)
 	static const struct {
 		int at;
 		uint8_t value;
-	} bad[] = { { 512, 7 }, { 513, 2 }, { 519, 0x80 }, { 520, 1 }, { 527, 0x80 }, { 528, 1 }, { 575, 1 }, { 26, 1 }, { 27, 0x80 } };
+	} bad[] = { { 512, 7 }, { 513, 2 }, { 519, 0x80 }, { 520, 1 },	{ 527, 0x80 },
+		    { 528, 1 }, { 575, 1 }, { 26, 1 },	   { 27, 0x80 } };
 
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
 		good_xsave();
@@ -298,9 +303,12 @@ END_TEST
 START_TEST(test_msrs)
 {
 	struct {
-		struct { uint32_t nmsrs, pad; } head; /* as struct kvm_msrs */
+		struct {
+			uint32_t nmsrs, pad;
+		} head; /* as struct kvm_msrs */
 		struct kvm_msr_entry e[3];
-	} m = { .head.nmsrs = 3, .e = { { .index = 0xc0000081, .data = 5 }, { .index = 0x12345 }, { .index = 0xc0000082, .data = 6 } } };
+	} m = { .head.nmsrs = 3,
+		.e = { { .index = 0xc0000081, .data = 5 }, { .index = 0x12345 }, { .index = 0xc0000082, .data = 6 } } };
 	uint32_t size;
 
 	ck_assert_int_eq(call(KVM_SET_MSRS, &m, sizeof(m), &size), 1); /* up to the unknown one */
@@ -321,7 +329,9 @@ START_TEST(test_msrs)
 END_TEST
 
 static struct {
-	struct { uint32_t nent, pad; } head; /* as struct kvm_cpuid2 */
+	struct {
+		uint32_t nent, pad;
+	} head; /* as struct kvm_cpuid2 */
 	struct kvm_cpuid_entry2 e[256];
 } cpuid;
 
@@ -374,8 +384,10 @@ END_TEST
 
 START_TEST(test_events_payload)
 {
-	struct kvm_vcpu_events e = { .flags = KVM_VCPUEVENT_VALID_PAYLOAD, .exception = { .pending = 1, .nr = 14 },
-				     .exception_has_payload = 1, .exception_payload = 0xabc };
+	struct kvm_vcpu_events e = { .flags = KVM_VCPUEVENT_VALID_PAYLOAD,
+				     .exception = { .pending = 1, .nr = 14 },
+				     .exception_has_payload = 1,
+				     .exception_payload = 0xabc };
 
 	ck_assert_int_eq(EV(KVM_SET_VCPU_EVENTS), -EINVAL); /* not asked for */
 	w->vm.exception_payload = true;
@@ -396,13 +408,13 @@ START_TEST(test_events_bad)
 	struct kvm_vcpu_events e = { .flags = 1u << 7 };
 
 	ck_assert_int_eq(EV(KVM_SET_VCPU_EVENTS), -EINVAL);
-	e = (struct kvm_vcpu_events){ .exception = { .injected = 1, .nr = 2 } };
+	e = (struct kvm_vcpu_events) { .exception = { .injected = 1, .nr = 2 } };
 	ck_assert_int_eq(EV(KVM_SET_VCPU_EVENTS), -EINVAL);
 	e.exception.nr = 32;
 	ck_assert_int_eq(EV(KVM_SET_VCPU_EVENTS), -EINVAL);
-	e = (struct kvm_vcpu_events){ .flags = KVM_VCPUEVENT_VALID_SMM, .smi = { .smm = 1 } };
+	e = (struct kvm_vcpu_events) { .flags = KVM_VCPUEVENT_VALID_SMM, .smi = { .smm = 1 } };
 	ck_assert_int_eq(EV(KVM_SET_VCPU_EVENTS), -EINVAL);
-	e = (struct kvm_vcpu_events){ .flags = KVM_VCPUEVENT_VALID_TRIPLE_FAULT, .triple_fault = { .pending = 1 } };
+	e = (struct kvm_vcpu_events) { .flags = KVM_VCPUEVENT_VALID_TRIPLE_FAULT, .triple_fault = { .pending = 1 } };
 	ck_assert_int_eq(EV(KVM_SET_VCPU_EVENTS), -EINVAL);
 	w->vm.triple_fault_event = true;
 	ck_assert_int_eq(EV(KVM_SET_VCPU_EVENTS), 0);
@@ -447,7 +459,8 @@ END_TEST
 
 START_TEST(test_guest_debug)
 {
-	struct kvm_guest_debug d = { .control = KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_USE_HW_BP, .arch = { .debugreg = { 0x1000 } } };
+	struct kvm_guest_debug d = { .control = KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_USE_HW_BP,
+				     .arch = { .debugreg = { 0x1000 } } };
 
 	ck_assert_int_eq(call(KVM_SET_GUEST_DEBUG, &d, sizeof(d), NULL), 0);
 	ck_assert_uint_eq(w->vcpu.guest_debug, d.control);
@@ -572,13 +585,34 @@ END_TEST
 static const struct {
 	uint32_t nr, in;
 } refused[] = {
-	{ KVM_SMI, 0 }, { KVM_GET_NESTED_STATE, 128 }, { KVM_SET_NESTED_STATE, 128 }, { KVM_ENABLE_CAP, sizeof(struct kvm_enable_cap) },
-	{ _IO(KVMIO, 0xee), 0 }, { _IO(0xAB, 0x81), 0 }, { _IOR(KVMIO, 0x81, struct kvm_sregs), 0 }, { KVM_GET_ONE_REG, 16 },
-	{ KVM_SET_SREGS, sizeof(struct kvm_sregs) - 1 }, { KVM_SET_SREGS2, 8 }, { KVM_SET_FPU, 8 }, { KVM_SET_XCRS, 8 },
-	{ KVM_SET_DEBUGREGS, 8 }, { KVM_SET_VCPU_EVENTS, 63 }, { KVM_SET_MP_STATE, 3 }, { KVM_SET_LAPIC, 1023 }, { KVM_GET_MSRS, 7 },
-	{ KVM_SET_MSRS, 0 }, { KVM_SET_CPUID2, 7 }, { KVM_GET_CPUID2, 0 }, { KVM_INTERRUPT, 3 }, { KVM_TRANSLATE, 23 },
-	{ KVM_SET_GUEST_DEBUG, 8 }, { KVM_X86_SETUP_MCE, 7 }, { KVM_X86_SET_MCE, 63 }, { KVM_HAS_DEVICE_ATTR, 8 },
-	{ KVM_TPR_ACCESS_REPORTING, 8 }, { KVM_SET_VAPIC_ADDR, 7 },
+	{ KVM_SMI, 0 },
+	{ KVM_GET_NESTED_STATE, 128 },
+	{ KVM_SET_NESTED_STATE, 128 },
+	{ KVM_ENABLE_CAP, sizeof(struct kvm_enable_cap) },
+	{ _IO(KVMIO, 0xee), 0 },
+	{ _IO(0xAB, 0x81), 0 },
+	{ _IOR(KVMIO, 0x81, struct kvm_sregs), 0 },
+	{ KVM_GET_ONE_REG, 16 },
+	{ KVM_SET_SREGS, sizeof(struct kvm_sregs) - 1 },
+	{ KVM_SET_SREGS2, 8 },
+	{ KVM_SET_FPU, 8 },
+	{ KVM_SET_XCRS, 8 },
+	{ KVM_SET_DEBUGREGS, 8 },
+	{ KVM_SET_VCPU_EVENTS, 63 },
+	{ KVM_SET_MP_STATE, 3 },
+	{ KVM_SET_LAPIC, 1023 },
+	{ KVM_GET_MSRS, 7 },
+	{ KVM_SET_MSRS, 0 },
+	{ KVM_SET_CPUID2, 7 },
+	{ KVM_GET_CPUID2, 0 },
+	{ KVM_INTERRUPT, 3 },
+	{ KVM_TRANSLATE, 23 },
+	{ KVM_SET_GUEST_DEBUG, 8 },
+	{ KVM_X86_SETUP_MCE, 7 },
+	{ KVM_X86_SET_MCE, 63 },
+	{ KVM_HAS_DEVICE_ATTR, 8 },
+	{ KVM_TPR_ACCESS_REPORTING, 8 },
+	{ KVM_SET_VAPIC_ADDR, 7 },
 };
 
 START_TEST(test_refused)

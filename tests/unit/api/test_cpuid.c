@@ -38,36 +38,108 @@ struct feature {
 };
 
 static const struct feature hidden[] = {
-	{ "DTES64", 1, 0, 2, 2 }, { "MONITOR", 1, 0, 2, 3 }, { "DS_CPL", 1, 0, 2, 4 }, { "VMX", 1, 0, 2, 5 }, { "SMX", 1, 0, 2, 6 },
-	{ "EST", 1, 0, 2, 7 }, { "TM2", 1, 0, 2, 8 }, { "PDCM", 1, 0, 2, 15 }, { "DCA", 1, 0, 2, 18 }, { "OSXSAVE", 1, 0, 2, 27 },
-	{ "DS", 1, 0, 3, 21 }, { "ACPI", 1, 0, 3, 22 }, { "HTT", 1, 0, 3, 28 }, { "TM", 1, 0, 3, 29 },
-	{ "SGX", 7, 0, 1, 2 }, { "RDT_M", 7, 0, 1, 12 }, { "MPX", 7, 0, 1, 14 }, { "PT", 7, 0, 1, 25 },
-	{ "PKU", 7, 0, 2, 3 }, { "OSPKE", 7, 0, 2, 4 }, { "WAITPKG", 7, 0, 2, 5 }, { "SHSTK", 7, 0, 2, 7 }, { "TME", 7, 0, 2, 13 },
-	{ "LA57", 7, 0, 2, 16 }, { "KL", 7, 0, 2, 23 }, { "BUS_LOCK", 7, 0, 2, 24 }, { "ENQCMD", 7, 0, 2, 29 }, { "SGX_LC", 7, 0, 2, 30 },
-	{ "PKS", 7, 0, 2, 31 }, { "UINTR", 7, 0, 3, 5 }, { "PCONFIG", 7, 0, 3, 18 }, { "ARCH_LBR", 7, 0, 3, 19 }, { "IBT", 7, 0, 3, 20 },
-	{ "AMX_BF16", 7, 0, 3, 22 }, { "AMX_TILE", 7, 0, 3, 24 }, { "AMX_INT8", 7, 0, 3, 25 }, { "SPEC_CTRL", 7, 0, 3, 26 },
-	{ "STIBP", 7, 0, 3, 27 }, { "FLUSH_L1D", 7, 0, 3, 28 }, { "CORE_CAP", 7, 0, 3, 30 }, { "SSBD", 7, 0, 3, 31 },
-	{ "AMX_FP16", 7, 1, 0, 21 }, { "FRED", 7, 1, 0, 17 }, { "LAM", 7, 1, 0, 26 },
-	{ "XSAVES", 0xd, 1, 0, 3 }, { "XFD", 0xd, 1, 0, 4 },
-	{ "SVM", 0x80000001, 0, 2, 2 }, { "EXTAPIC", 0x80000001, 0, 2, 3 }, { "OSVW", 0x80000001, 0, 2, 9 },
-	{ "IBS", 0x80000001, 0, 2, 10 }, { "SKINIT", 0x80000001, 0, 2, 12 }, { "PERFCTR_CORE", 0x80000001, 0, 2, 23 },
-	{ "FXSR_OPT", 0x80000001, 0, 3, 25 }, { "IBPB", 0x80000008, 0, 1, 12 }, { "IBRS", 0x80000008, 0, 1, 14 },
-	{ "STIBP", 0x80000008, 0, 1, 15 }, { "SSBD", 0x80000008, 0, 1, 24 }, { "VIRT_SSBD", 0x80000008, 0, 1, 25 },
-	{ "AUTOIBRS", 0x80000021, 0, 0, 8 }, { "ASYNC_PF", 0x40000001, 0, 0, 4 }, { "STEAL_TIME", 0x40000001, 0, 0, 5 },
-	{ "PV_TLB_FLUSH", 0x40000001, 0, 0, 9 }, { "PV_SEND_IPI", 0x40000001, 0, 0, 11 },
+	{ "DTES64", 1, 0, 2, 2 },
+	{ "MONITOR", 1, 0, 2, 3 },
+	{ "DS_CPL", 1, 0, 2, 4 },
+	{ "VMX", 1, 0, 2, 5 },
+	{ "SMX", 1, 0, 2, 6 },
+	{ "EST", 1, 0, 2, 7 },
+	{ "TM2", 1, 0, 2, 8 },
+	{ "PDCM", 1, 0, 2, 15 },
+	{ "DCA", 1, 0, 2, 18 },
+	{ "OSXSAVE", 1, 0, 2, 27 },
+	{ "DS", 1, 0, 3, 21 },
+	{ "ACPI", 1, 0, 3, 22 },
+	{ "HTT", 1, 0, 3, 28 },
+	{ "TM", 1, 0, 3, 29 },
+	{ "SGX", 7, 0, 1, 2 },
+	{ "RDT_M", 7, 0, 1, 12 },
+	{ "MPX", 7, 0, 1, 14 },
+	{ "PT", 7, 0, 1, 25 },
+	{ "PKU", 7, 0, 2, 3 },
+	{ "OSPKE", 7, 0, 2, 4 },
+	{ "WAITPKG", 7, 0, 2, 5 },
+	{ "SHSTK", 7, 0, 2, 7 },
+	{ "TME", 7, 0, 2, 13 },
+	{ "LA57", 7, 0, 2, 16 },
+	{ "KL", 7, 0, 2, 23 },
+	{ "BUS_LOCK", 7, 0, 2, 24 },
+	{ "ENQCMD", 7, 0, 2, 29 },
+	{ "SGX_LC", 7, 0, 2, 30 },
+	{ "PKS", 7, 0, 2, 31 },
+	{ "UINTR", 7, 0, 3, 5 },
+	{ "PCONFIG", 7, 0, 3, 18 },
+	{ "ARCH_LBR", 7, 0, 3, 19 },
+	{ "IBT", 7, 0, 3, 20 },
+	{ "AMX_BF16", 7, 0, 3, 22 },
+	{ "AMX_TILE", 7, 0, 3, 24 },
+	{ "AMX_INT8", 7, 0, 3, 25 },
+	{ "SPEC_CTRL", 7, 0, 3, 26 },
+	{ "STIBP", 7, 0, 3, 27 },
+	{ "FLUSH_L1D", 7, 0, 3, 28 },
+	{ "CORE_CAP", 7, 0, 3, 30 },
+	{ "SSBD", 7, 0, 3, 31 },
+	{ "AMX_FP16", 7, 1, 0, 21 },
+	{ "FRED", 7, 1, 0, 17 },
+	{ "LAM", 7, 1, 0, 26 },
+	{ "XSAVES", 0xd, 1, 0, 3 },
+	{ "XFD", 0xd, 1, 0, 4 },
+	{ "SVM", 0x80000001, 0, 2, 2 },
+	{ "EXTAPIC", 0x80000001, 0, 2, 3 },
+	{ "OSVW", 0x80000001, 0, 2, 9 },
+	{ "IBS", 0x80000001, 0, 2, 10 },
+	{ "SKINIT", 0x80000001, 0, 2, 12 },
+	{ "PERFCTR_CORE", 0x80000001, 0, 2, 23 },
+	{ "FXSR_OPT", 0x80000001, 0, 3, 25 },
+	{ "IBPB", 0x80000008, 0, 1, 12 },
+	{ "IBRS", 0x80000008, 0, 1, 14 },
+	{ "STIBP", 0x80000008, 0, 1, 15 },
+	{ "SSBD", 0x80000008, 0, 1, 24 },
+	{ "VIRT_SSBD", 0x80000008, 0, 1, 25 },
+	{ "AUTOIBRS", 0x80000021, 0, 0, 8 },
+	{ "ASYNC_PF", 0x40000001, 0, 0, 4 },
+	{ "STEAL_TIME", 0x40000001, 0, 0, 5 },
+	{ "PV_TLB_FLUSH", 0x40000001, 0, 0, 9 },
+	{ "PV_SEND_IPI", 0x40000001, 0, 0, 11 },
 	{ "AVX512F", 7, 0, 1, 16 }, /* the fake shim gives AVX, no more */
 };
 
 static const struct feature offered[] = {
-	{ "X2APIC", 1, 0, 2, 21 }, { "TSC_DEADLINE", 1, 0, 2, 24 }, { "HYPERVISOR", 1, 0, 2, 31 }, { "XSAVE", 1, 0, 2, 26 },
-	{ "AVX", 1, 0, 2, 28 }, { "PCID", 1, 0, 2, 17 }, { "APIC", 1, 0, 3, 9 }, { "FPU", 1, 0, 3, 0 }, { "SSE2", 1, 0, 3, 26 },
-	{ "SEP", 1, 0, 3, 11 }, { "MCE", 1, 0, 3, 7 }, { "FSGSBASE", 7, 0, 1, 0 }, { "TSC_ADJUST", 7, 0, 1, 1 },
-	{ "AVX2", 7, 0, 1, 5 }, { "SMEP", 7, 0, 1, 7 }, { "SMAP", 7, 0, 1, 20 }, { "INVPCID", 7, 0, 1, 10 }, { "UMIP", 7, 0, 2, 2 },
-	{ "RDPID", 7, 0, 2, 22 }, { "MD_CLEAR", 7, 0, 3, 10 }, { "ARCH_CAPABILITIES", 7, 0, 3, 29 }, { "ARAT", 6, 0, 0, 2 },
-	{ "XSAVEOPT", 0xd, 1, 0, 0 }, { "XSAVEC", 0xd, 1, 0, 1 }, { "LM", 0x80000001, 0, 3, 29 }, { "NX", 0x80000001, 0, 3, 20 },
-	{ "SYSCALL", 0x80000001, 0, 3, 11 }, { "RDTSCP", 0x80000001, 0, 3, 27 }, { "GBPAGES", 0x80000001, 0, 3, 26 },
-	{ "invariant TSC", 0x80000007, 0, 3, 8 }, { "CLOCKSOURCE2", 0x40000001, 0, 0, 3 }, { "PV_EOI", 0x40000001, 0, 0, 6 },
-	{ "STABLE", 0x40000001, 0, 0, 24 }, { "NOP_IO_DELAY", 0x40000001, 0, 0, 1 }, { "CLOCKSOURCE", 0x40000001, 0, 0, 0 },
+	{ "X2APIC", 1, 0, 2, 21 },
+	{ "TSC_DEADLINE", 1, 0, 2, 24 },
+	{ "HYPERVISOR", 1, 0, 2, 31 },
+	{ "XSAVE", 1, 0, 2, 26 },
+	{ "AVX", 1, 0, 2, 28 },
+	{ "PCID", 1, 0, 2, 17 },
+	{ "APIC", 1, 0, 3, 9 },
+	{ "FPU", 1, 0, 3, 0 },
+	{ "SSE2", 1, 0, 3, 26 },
+	{ "SEP", 1, 0, 3, 11 },
+	{ "MCE", 1, 0, 3, 7 },
+	{ "FSGSBASE", 7, 0, 1, 0 },
+	{ "TSC_ADJUST", 7, 0, 1, 1 },
+	{ "AVX2", 7, 0, 1, 5 },
+	{ "SMEP", 7, 0, 1, 7 },
+	{ "SMAP", 7, 0, 1, 20 },
+	{ "INVPCID", 7, 0, 1, 10 },
+	{ "UMIP", 7, 0, 2, 2 },
+	{ "RDPID", 7, 0, 2, 22 },
+	{ "MD_CLEAR", 7, 0, 3, 10 },
+	{ "ARCH_CAPABILITIES", 7, 0, 3, 29 },
+	{ "ARAT", 6, 0, 0, 2 },
+	{ "XSAVEOPT", 0xd, 1, 0, 0 },
+	{ "XSAVEC", 0xd, 1, 0, 1 },
+	{ "LM", 0x80000001, 0, 3, 29 },
+	{ "NX", 0x80000001, 0, 3, 20 },
+	{ "SYSCALL", 0x80000001, 0, 3, 11 },
+	{ "RDTSCP", 0x80000001, 0, 3, 27 },
+	{ "GBPAGES", 0x80000001, 0, 3, 26 },
+	{ "invariant TSC", 0x80000007, 0, 3, 8 },
+	{ "CLOCKSOURCE2", 0x40000001, 0, 0, 3 },
+	{ "PV_EOI", 0x40000001, 0, 0, 6 },
+	{ "STABLE", 0x40000001, 0, 0, 24 },
+	{ "NOP_IO_DELAY", 0x40000001, 0, 0, 1 },
+	{ "CLOCKSOURCE", 0x40000001, 0, 0, 0 },
 };
 
 START_TEST(test_hidden)
@@ -98,8 +170,9 @@ static void host_nothing(uint32_t function, uint32_t index, uint32_t regs[4])
 /* A host that has a feature not gives it not, but for what the shadow makes itself. */
 START_TEST(test_host_lacks)
 {
-	static const struct feature own[] = { { "", 1, 0, 2, 21 }, { "", 1, 0, 2, 24 }, { "", 1, 0, 2, 31 }, { "", 1, 0, 3, 9 },
-		{ "", 7, 0, 1, 1 }, { "", 7, 0, 3, 29 }, { "", 6, 0, 0, 2 } };
+	static const struct feature own[] = { { "", 1, 0, 2, 21 }, { "", 1, 0, 2, 24 }, { "", 1, 0, 2, 31 },
+					      { "", 1, 0, 3, 9 },  { "", 7, 0, 1, 1 },	{ "", 7, 0, 3, 29 },
+					      { "", 6, 0, 0, 2 } };
 	uint32_t allowed[4];
 
 	cpuid_host = host_nothing;
@@ -115,7 +188,8 @@ START_TEST(test_host_lacks)
 				allowed[own[k].reg] |= 1u << own[k].bit;
 		}
 		for (int reg = 0; reg < 4; reg++)
-			ck_assert_msg((&entries[i].eax)[reg] == allowed[reg], "leaf %x reg %d: %x", f, reg, (&entries[i].eax)[reg]);
+			ck_assert_msg((&entries[i].eax)[reg] == allowed[reg], "leaf %x reg %d: %x", f, reg,
+				      (&entries[i].eax)[reg]);
 	}
 }
 END_TEST
@@ -126,25 +200,36 @@ static const struct {
 	uint32_t function, index;
 	int reg, bit;
 } taken[] = {
-	{ "PCID", 1 << 17, 0, 0, 0, 1, 0, 2, 17 }, { "XSAVE", 1 << 18, 0, 0, 0, 1, 0, 2, 26 }, { "AVX", 0, 0, 4, 0, 1, 0, 2, 28 },
-	{ "FMA", 0, 0, 4, 0, 1, 0, 2, 12 }, { "AVX2", 0, 0, 4, 0, 7, 0, 1, 5 }, { "VAES", 0, 0, 4, 0, 7, 0, 2, 9 },
-	{ "XOP", 0, 0, 4, 0, 0x80000001, 0, 2, 11 }, { "SMEP", 1 << 20, 0, 0, 0, 7, 0, 1, 7 }, { "SMAP", 1 << 21, 0, 0, 0, 7, 0, 1, 20 },
-	{ "FSGSBASE", 1 << 16, 0, 0, 0, 7, 0, 1, 0 }, { "UMIP", 1 << 11, 0, 0, 0, 7, 0, 2, 2 },
-	{ "NX", 0, 1 << 11, 0, 0, 0x80000001, 0, 3, 20 }, { "LM", 0, 1 << 8, 0, 0, 0x80000001, 0, 3, 29 },
-	{ "RDTSCP", 0, 0, 0, UMBRA_FEAT_RDTSCP, 0x80000001, 0, 3, 27 }, { "RDPID", 0, 0, 0, UMBRA_FEAT_RDTSCP, 7, 0, 2, 22 },
+	{ "PCID", 1 << 17, 0, 0, 0, 1, 0, 2, 17 },
+	{ "XSAVE", 1 << 18, 0, 0, 0, 1, 0, 2, 26 },
+	{ "AVX", 0, 0, 4, 0, 1, 0, 2, 28 },
+	{ "FMA", 0, 0, 4, 0, 1, 0, 2, 12 },
+	{ "AVX2", 0, 0, 4, 0, 7, 0, 1, 5 },
+	{ "VAES", 0, 0, 4, 0, 7, 0, 2, 9 },
+	{ "XOP", 0, 0, 4, 0, 0x80000001, 0, 2, 11 },
+	{ "SMEP", 1 << 20, 0, 0, 0, 7, 0, 1, 7 },
+	{ "SMAP", 1 << 21, 0, 0, 0, 7, 0, 1, 20 },
+	{ "FSGSBASE", 1 << 16, 0, 0, 0, 7, 0, 1, 0 },
+	{ "UMIP", 1 << 11, 0, 0, 0, 7, 0, 2, 2 },
+	{ "NX", 0, 1 << 11, 0, 0, 0x80000001, 0, 3, 20 },
+	{ "LM", 0, 1 << 8, 0, 0, 0x80000001, 0, 3, 29 },
+	{ "RDTSCP", 0, 0, 0, UMBRA_FEAT_RDTSCP, 0x80000001, 0, 3, 27 },
+	{ "RDPID", 0, 0, 0, UMBRA_FEAT_RDTSCP, 7, 0, 2, 22 },
 	{ "INVPCID", 0, 0, 0, UMBRA_FEAT_INVPCID, 7, 0, 1, 10 },
 };
 
 START_TEST(test_shim_lacks)
 {
 	supported();
-	ck_assert_msg(bit(taken[_i].function, taken[_i].index, taken[_i].reg, taken[_i].bit), "%s before", taken[_i].name);
+	ck_assert_msg(bit(taken[_i].function, taken[_i].index, taken[_i].reg, taken[_i].bit), "%s before",
+		      taken[_i].name);
 	w->vm.info.guest_cr4 &= ~taken[_i].cr4;
 	w->vm.info.guest_efer &= ~taken[_i].efer;
 	w->vm.info.guest_xcr0 &= ~taken[_i].xcr0;
 	w->vm.info.features &= ~taken[_i].feat;
 	supported();
-	ck_assert_msg(!bit(taken[_i].function, taken[_i].index, taken[_i].reg, taken[_i].bit), "%s after", taken[_i].name);
+	ck_assert_msg(!bit(taken[_i].function, taken[_i].index, taken[_i].reg, taken[_i].bit), "%s after",
+		      taken[_i].name);
 }
 END_TEST
 
@@ -162,7 +247,8 @@ END_TEST
 
 START_TEST(test_leaves)
 {
-	static const uint32_t zero[] = { 3, 5, 9, 0xa, 0xb, 0xc, 0x12, 0x14, 0x15, 0x16, 0x1d, 0x1e, 0x1f, 0x8000000a, 0x8000001e, 0x8000001f };
+	static const uint32_t zero[] = { 3,    5,    9,	   0xa,	 0xb,  0xc,	   0x12,       0x14,
+					 0x15, 0x16, 0x1d, 0x1e, 0x1f, 0x8000000a, 0x8000001e, 0x8000001f };
 	char name[13] = { 0 };
 
 	supported();
@@ -392,8 +478,10 @@ END_TEST
 /* Functions outside the direct tables are found, in the order of the list. */
 START_TEST(test_odd_functions)
 {
-	struct kvm_cpuid_entry2 e[] = { { .function = 0x20000123, .eax = 1 }, { .function = 0xc0000001, .eax = 2 },
-		{ .function = 0x40000100, .eax = 3 }, { .function = 0x1f, .index = 2, .flags = 1, .eax = 4 } };
+	struct kvm_cpuid_entry2 e[] = { { .function = 0x20000123, .eax = 1 },
+					{ .function = 0xc0000001, .eax = 2 },
+					{ .function = 0x40000100, .eax = 3 },
+					{ .function = 0x1f, .index = 2, .flags = 1, .eax = 4 } };
 	uint32_t r[4];
 
 	ck_assert_int_eq(cpuid_set(&w->vcpu, e, 4), 0);

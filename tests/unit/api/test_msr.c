@@ -253,11 +253,36 @@ static const struct {
 	uint32_t msr;
 	uint64_t value;
 } constants[] = {
-	{ 0x0, 0 }, { 0x1, 0 }, { 0x17, 0 }, { 0x2a, 0 }, { 0x2c, 1 << 24 }, { 0xcd, 3 }, { 0xfe, 0x508 }, { 0x11e, 0xbe702111 },
-	{ 0x198, 1000 | 4ull << 40 }, { 0x199, 0 }, { 0x1db, 0 }, { 0x1de, 0 }, { 0x606, 0 }, { 0x611, 0 }, { 0x619, 0 }, { 0x639, 0 },
-	{ 0xc0010010, 0 }, { 0xc001001b, 0x20000000 }, { 0xc0010055, 0 }, { 0xc0010058, 0 }, { 0xc0010112, 0 }, { 0xc0010117, 0 },
-	{ 0xc0011022, 0 }, { 0xc001102a, 0 }, { 0x8b, 1ull << 32 }, { 0x10a, 1 << 6 }, { 0xce, 1ull << 31 }, { 0x1a0, 0x1800 },
-	{ 0x179, 32 }, { 0x1b, 0xfee00900 },
+	{ 0x0, 0 },
+	{ 0x1, 0 },
+	{ 0x17, 0 },
+	{ 0x2a, 0 },
+	{ 0x2c, 1 << 24 },
+	{ 0xcd, 3 },
+	{ 0xfe, 0x508 },
+	{ 0x11e, 0xbe702111 },
+	{ 0x198, 1000 | 4ull << 40 },
+	{ 0x199, 0 },
+	{ 0x1db, 0 },
+	{ 0x1de, 0 },
+	{ 0x606, 0 },
+	{ 0x611, 0 },
+	{ 0x619, 0 },
+	{ 0x639, 0 },
+	{ 0xc0010010, 0 },
+	{ 0xc001001b, 0x20000000 },
+	{ 0xc0010055, 0 },
+	{ 0xc0010058, 0 },
+	{ 0xc0010112, 0 },
+	{ 0xc0010117, 0 },
+	{ 0xc0011022, 0 },
+	{ 0xc001102a, 0 },
+	{ 0x8b, 1ull << 32 },
+	{ 0x10a, 1 << 6 },
+	{ 0xce, 1ull << 31 },
+	{ 0x1a0, 0x1800 },
+	{ 0x179, 32 },
+	{ 0x1b, 0xfee00900 },
 };
 
 START_TEST(test_read)
@@ -270,8 +295,9 @@ START_TEST(test_read)
 }
 END_TEST
 
-static const uint32_t unreadable[] = { 0x48, 0x49, 0x79, 0x9e, 0x38d, 0x345, 0x480, 0x570, 0xda0, 0x17b, 0x480, 0xc0010020, 0xc0011029,
-				       0xc0010140, 0x4b564d08, 0x35, 0x8ff };
+static const uint32_t unreadable[] = { 0x48,	   0x49,       0x79,	   0x9e,  0x38d, 0x345,
+				       0x480,	   0x570,      0xda0,	   0x17b, 0x480, 0xc0010020,
+				       0xc0011029, 0xc0010140, 0x4b564d08, 0x35,  0x8ff };
 
 START_TEST(test_unreadable)
 {
@@ -348,7 +374,9 @@ END_TEST
 
 START_TEST(test_mce_inject)
 {
-	struct kvm_x86_mce mce = { .status = 1ull << 63 | 1ull << 61, .addr = 0x1000, .misc = 2, .mcg_status = 5, .bank = 1 };
+	struct kvm_x86_mce mce = {
+		.status = 1ull << 63 | 1ull << 61, .addr = 0x1000, .misc = 2, .mcg_status = 5, .bank = 1
+	};
 	uint64_t v;
 
 	ck_assert_int_eq(msr_mce_setup(&w->vcpu, 10 | MSR_MCG_CTL_P), 0);
@@ -438,13 +466,13 @@ START_TEST(test_filter_checks)
 	filter.flags = 2;
 	ck_assert_int_eq(msr_set_filter(&w->vm, &filter, bitmaps), -EINVAL);
 	filter.flags = 0;
-	filter.ranges[3] = (struct kvm_msr_filter_range){ .flags = 4, .nmsrs = 1 };
+	filter.ranges[3] = (struct kvm_msr_filter_range) { .flags = 4, .nmsrs = 1 };
 	ck_assert_int_eq(msr_set_filter(&w->vm, &filter, bitmaps), -EINVAL);
-	filter.ranges[3] = (struct kvm_msr_filter_range){ .flags = 0, .nmsrs = 1 };
+	filter.ranges[3] = (struct kvm_msr_filter_range) { .flags = 0, .nmsrs = 1 };
 	ck_assert_int_eq(msr_set_filter(&w->vm, &filter, bitmaps), -EINVAL);
-	filter.ranges[3] = (struct kvm_msr_filter_range){ .flags = 1, .nmsrs = 0x600 * 8 + 1 };
+	filter.ranges[3] = (struct kvm_msr_filter_range) { .flags = 1, .nmsrs = 0x600 * 8 + 1 };
 	ck_assert_int_eq(msr_set_filter(&w->vm, &filter, bitmaps), -EINVAL);
-	filter.ranges[3] = (struct kvm_msr_filter_range){ .flags = 1, .nmsrs = ~0u };
+	filter.ranges[3] = (struct kvm_msr_filter_range) { .flags = 1, .nmsrs = ~0u };
 	ck_assert_int_eq(msr_set_filter(&w->vm, &filter, bitmaps), -EINVAL);
 	ck_assert_ptr_null(w->vm.msr_filter);
 }
@@ -458,8 +486,9 @@ START_TEST(test_filter)
 	memset(&filter, 0, sizeof(filter));
 	memset(bitmaps, 0, sizeof(bitmaps));
 	/* reads of STAR (not LSTAR) denied; writes of CSTAR denied, by a second range */
-	filter.ranges[0] = (struct kvm_msr_filter_range){ .flags = KVM_MSR_FILTER_READ, .base = MSR_STAR, .nmsrs = 2 };
-	filter.ranges[7] = (struct kvm_msr_filter_range){ .flags = KVM_MSR_FILTER_WRITE, .base = MSR_CSTAR, .nmsrs = 1 };
+	filter.ranges[0] = (struct kvm_msr_filter_range) { .flags = KVM_MSR_FILTER_READ, .base = MSR_STAR, .nmsrs = 2 };
+	filter.ranges[7] =
+		(struct kvm_msr_filter_range) { .flags = KVM_MSR_FILTER_WRITE, .base = MSR_CSTAR, .nmsrs = 1 };
 	bitmaps[0] = 2;
 	ck_assert_int_eq(msr_set_filter(&w->vm, &filter, bitmaps), 0);
 	bitmaps[0] = 0; /* it was copied */

@@ -12,7 +12,7 @@ static struct call c;
 static int64_t sys(uint32_t nr, uint64_t arg, const void *in, uint32_t size)
 {
 	memset(out, 0x5a, sizeof(out));
-	c = (struct call){ .nr = nr, .arg = arg, .in = in, .in_size = size, .out = out, .out_size = 12345 };
+	c = (struct call) { .nr = nr, .arg = arg, .in = in, .in_size = size, .out = out, .out_size = 12345 };
 	return system_call(&w->vm, &c);
 }
 
@@ -21,19 +21,52 @@ static const struct {
 	uint32_t cap;
 	int64_t value;
 } caps[] = {
-#define CAP(name, value) { #name, name, value }
+#define CAP(name, value)           \
+	{                          \
+#name, name, value \
+	}
 	/* without these QEMU ends */
-	CAP(KVM_CAP_USER_MEMORY, 1), CAP(KVM_CAP_DESTROY_MEMORY_REGION_WORKS, 1), CAP(KVM_CAP_JOIN_MEMORY_REGIONS_WORKS, 1),
-	CAP(KVM_CAP_SET_TSS_ADDR, 1), CAP(KVM_CAP_EXT_CPUID, 1), CAP(KVM_CAP_MP_STATE, 1), CAP(KVM_CAP_IRQCHIP, 1),
-	CAP(KVM_CAP_SPLIT_IRQCHIP, 1), CAP(KVM_CAP_SYNC_MMU, 1), CAP(KVM_CAP_IOEVENTFD, 1), CAP(KVM_CAP_IRQFD, 1),
-	CAP(KVM_CAP_NR_MEMSLOTS, 509), CAP(KVM_CAP_IRQ_ROUTING, 1024), CAP(KVM_CAP_MAX_VCPUS, 64), CAP(KVM_CAP_ADJUST_CLOCK, 14),
-	CAP(KVM_CAP_MCE, 32), CAP(KVM_CAP_XSAVE2, 4096), CAP(KVM_CAP_XCRS, 1), CAP(KVM_CAP_MULTI_ADDRESS_SPACE, 1),
-	CAP(KVM_CAP_TSC_DEADLINE_TIMER, 1), CAP(KVM_CAP_READONLY_MEM, 1), CAP(KVM_CAP_SREGS2, 1), CAP(KVM_CAP_X86_USER_SPACE_MSR, 1),
+	CAP(KVM_CAP_USER_MEMORY, 1),
+	CAP(KVM_CAP_DESTROY_MEMORY_REGION_WORKS, 1),
+	CAP(KVM_CAP_JOIN_MEMORY_REGIONS_WORKS, 1),
+	CAP(KVM_CAP_SET_TSS_ADDR, 1),
+	CAP(KVM_CAP_EXT_CPUID, 1),
+	CAP(KVM_CAP_MP_STATE, 1),
+	CAP(KVM_CAP_IRQCHIP, 1),
+	CAP(KVM_CAP_SPLIT_IRQCHIP, 1),
+	CAP(KVM_CAP_SYNC_MMU, 1),
+	CAP(KVM_CAP_IOEVENTFD, 1),
+	CAP(KVM_CAP_IRQFD, 1),
+	CAP(KVM_CAP_NR_MEMSLOTS, 509),
+	CAP(KVM_CAP_IRQ_ROUTING, 1024),
+	CAP(KVM_CAP_MAX_VCPUS, 64),
+	CAP(KVM_CAP_ADJUST_CLOCK, 14),
+	CAP(KVM_CAP_MCE, 32),
+	CAP(KVM_CAP_XSAVE2, 4096),
+	CAP(KVM_CAP_XCRS, 1),
+	CAP(KVM_CAP_MULTI_ADDRESS_SPACE, 1),
+	CAP(KVM_CAP_TSC_DEADLINE_TIMER, 1),
+	CAP(KVM_CAP_READONLY_MEM, 1),
+	CAP(KVM_CAP_SREGS2, 1),
+	CAP(KVM_CAP_X86_USER_SPACE_MSR, 1),
 	/* not there */
-	CAP(KVM_CAP_PIT2, 0), CAP(KVM_CAP_PIT_STATE2, 0), CAP(KVM_CAP_X86_SMM, 0), CAP(KVM_CAP_NESTED_STATE, 0), CAP(KVM_CAP_HYPERV, 0),
-	CAP(KVM_CAP_TSC_CONTROL, 0), CAP(KVM_CAP_ASYNC_PF, 0), CAP(KVM_CAP_STEAL_TIME, 0), CAP(KVM_CAP_COALESCED_MMIO, 0),
-	CAP(KVM_CAP_COALESCED_PIO, 0), CAP(KVM_CAP_BINARY_STATS_FD, 0), CAP(KVM_CAP_DIRTY_LOG_RING, 0), CAP(KVM_CAP_PCI_2_3, 0),
-	CAP(KVM_CAP_VM_ATTRIBUTES, 0), CAP(KVM_CAP_SYNC_REGS, 0), CAP(KVM_CAP_X86_NOTIFY_VMEXIT, 0), CAP(KVM_CAP_XEN_HVM, 0),
+	CAP(KVM_CAP_PIT2, 0),
+	CAP(KVM_CAP_PIT_STATE2, 0),
+	CAP(KVM_CAP_X86_SMM, 0),
+	CAP(KVM_CAP_NESTED_STATE, 0),
+	CAP(KVM_CAP_HYPERV, 0),
+	CAP(KVM_CAP_TSC_CONTROL, 0),
+	CAP(KVM_CAP_ASYNC_PF, 0),
+	CAP(KVM_CAP_STEAL_TIME, 0),
+	CAP(KVM_CAP_COALESCED_MMIO, 0),
+	CAP(KVM_CAP_COALESCED_PIO, 0),
+	CAP(KVM_CAP_BINARY_STATS_FD, 0),
+	CAP(KVM_CAP_DIRTY_LOG_RING, 0),
+	CAP(KVM_CAP_PCI_2_3, 0),
+	CAP(KVM_CAP_VM_ATTRIBUTES, 0),
+	CAP(KVM_CAP_SYNC_REGS, 0),
+	CAP(KVM_CAP_X86_NOTIFY_VMEXIT, 0),
+	CAP(KVM_CAP_XEN_HVM, 0),
 	{ "unknown", 4000000, 0 },
 };
 
@@ -102,7 +135,9 @@ END_TEST
 START_TEST(test_feature_msrs)
 {
 	struct {
-		struct { uint32_t nmsrs, pad; } head; /* as struct kvm_msrs */
+		struct {
+			uint32_t nmsrs, pad;
+		} head; /* as struct kvm_msrs */
 		struct kvm_msr_entry e[3];
 	} in = { .head.nmsrs = 3, .e = { { .index = 0x8b }, { .index = 0x10a }, { .index = 0x10 } } };
 
@@ -128,7 +163,7 @@ START_TEST(test_attr)
 	ck_assert_uint_eq(c.out_size, 8);
 	a.attr = 1;
 	ck_assert_int_eq(sys(KVM_GET_DEVICE_ATTR, 0, &a, sizeof(a)), -ENXIO);
-	a = (struct kvm_device_attr){ .group = 1 };
+	a = (struct kvm_device_attr) { .group = 1 };
 	ck_assert_int_eq(sys(KVM_HAS_DEVICE_ATTR, 0, &a, sizeof(a)), -ENXIO);
 	ck_assert_int_eq(sys(KVM_HAS_DEVICE_ATTR, 0, &a, sizeof(a) - 1), -EINVAL);
 }

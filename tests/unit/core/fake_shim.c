@@ -12,7 +12,7 @@ static struct fake_shim *fake_of(struct shim *shim)
 static int fake_info(struct shim *shim, struct umbra_info *info)
 {
 	(void)shim;
-	*info = (struct umbra_info){
+	*info = (struct umbra_info) {
 		.abi_version = UMBRA_ABI_VERSION,
 		.hw = UMBRA_HW_VMX,
 		.features = UMBRA_FEAT_TPR_SHADOW,
@@ -83,7 +83,7 @@ static int fake_run(struct shim *shim, int vcpu_fd)
 	if (run->flags & UMBRA_RUN_NO_ENTRY) {
 		fake->fetches++;
 		run->dirty = 0;
-		run->exit = (struct umbra_exit){ .reason = UMBRA_EXIT_NONE, .valid = run->want };
+		run->exit = (struct umbra_exit) { .reason = UMBRA_EXIT_NONE, .valid = run->want };
 		return 0;
 	}
 	if (fake->at < fake->steps)
@@ -96,7 +96,7 @@ static int fake_run(struct shim *shim, int vcpu_fd)
 	if (step->act)
 		step->act(run);
 	last_exit = step->exit;
-	run->exit = (struct umbra_exit){ .event = step->event };
+	run->exit = (struct umbra_exit) { .event = step->event };
 	emul = step->exit.reason == VMEXIT_MEM ||
 			       (step->exit.reason == VMEXIT_IO && (step->exit.io.flags & VMEXIT_IO_STRING))
 		       ? run->want_emul
@@ -141,6 +141,6 @@ struct fake_step *fake_push(struct fake_shim *fake, uint32_t reason, uint8_t ins
 
 	if (fake->steps >= FAKE_STEPS)
 		abort();
-	*step = (struct fake_step){ .exit = { .reason = reason, .insn_len = insn_len } };
+	*step = (struct fake_step) { .exit = { .reason = reason, .insn_len = insn_len } };
 	return step;
 }

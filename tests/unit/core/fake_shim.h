@@ -15,7 +15,7 @@
 
 struct fake_step {
 	struct vmexit exit;
-	struct umbra_event event; /* cut short by this exit */
+	struct umbra_event event;	    /* cut short by this exit */
 	void (*act)(struct umbra_run *run); /* what the guest did before it exited */
 	int ret;			    /* RUN's result */
 	bool keep_inject;		    /* comes back without having taken the event over */
@@ -31,7 +31,7 @@ struct fake_shim {
 	unsigned int fetches; /* RUNs with NO_ENTRY */
 	_Atomic unsigned int kicks;
 	struct umbra_region region[UMBRA_MAX_REGIONS];
-	int region_ret; /* what the next set_region returns */
+	int region_ret;	     /* what the next set_region returns */
 	uint64_t dirty_word; /* first word of what get_dirty reports */
 	struct umbra_dirty dirty_arg;
 };

@@ -44,7 +44,7 @@ int64_t machine_memory(const struct channel_memory *arg, int fd)
 static void flat_mode(struct umbra_run *run)
 {
 	for (int i = 0; i < 6; i++)
-		run->seg[i] = (struct umbra_segment){ .selector = 0x10, .attr = 0xc093, .limit = 0xffffffff };
+		run->seg[i] = (struct umbra_segment) { .selector = 0x10, .attr = 0xc093, .limit = 0xffffffff };
 	run->seg[UMBRA_CS].attr = 0xc09b;
 	run->cr0 = 0x60000011;
 	run->rip = CODE;

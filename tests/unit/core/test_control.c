@@ -84,11 +84,16 @@ START_TEST(wrong_sizes)
 	static const struct {
 		uint32_t nr, size;
 	} rows[] = {
-		{ KVM_ENABLE_CAP, sizeof(struct kvm_enable_cap) },     { KVM_SET_GSI_ROUTING, sizeof(struct kvm_irq_routing) },
-		{ KVM_IRQ_LINE, sizeof(struct kvm_irq_level) },	       { KVM_IRQ_LINE_STATUS, sizeof(struct kvm_irq_level) },
-		{ KVM_SIGNAL_MSI, sizeof(struct kvm_msi) },	       { KVM_IRQFD, sizeof(struct kvm_irqfd) },
-		{ KVM_IOEVENTFD, sizeof(struct kvm_ioeventfd) },       { KVM_SET_CLOCK, sizeof(struct kvm_clock_data) },
-		{ KVM_X86_SET_MSR_FILTER, sizeof(struct kvm_msr_filter) }, { KVM_GET_DIRTY_LOG, sizeof(struct kvm_dirty_log) },
+		{ KVM_ENABLE_CAP, sizeof(struct kvm_enable_cap) },
+		{ KVM_SET_GSI_ROUTING, sizeof(struct kvm_irq_routing) },
+		{ KVM_IRQ_LINE, sizeof(struct kvm_irq_level) },
+		{ KVM_IRQ_LINE_STATUS, sizeof(struct kvm_irq_level) },
+		{ KVM_SIGNAL_MSI, sizeof(struct kvm_msi) },
+		{ KVM_IRQFD, sizeof(struct kvm_irqfd) },
+		{ KVM_IOEVENTFD, sizeof(struct kvm_ioeventfd) },
+		{ KVM_SET_CLOCK, sizeof(struct kvm_clock_data) },
+		{ KVM_X86_SET_MSR_FILTER, sizeof(struct kvm_msr_filter) },
+		{ KVM_GET_DIRTY_LOG, sizeof(struct kvm_dirty_log) },
 		{ KVM_SET_IDENTITY_MAP_ADDR, 8 },
 	};
 	static uint8_t zero[4096];
@@ -212,9 +217,10 @@ END_TEST
 /* Random bytes in well-formed packets: whatever comes back, it comes back, and ASan has nothing to say. */
 START_TEST(random_messages)
 {
-	static const uint32_t calls[] = { KVM_CHECK_EXTENSION, KVM_ENABLE_CAP, KVM_SET_GSI_ROUTING, KVM_IRQ_LINE_STATUS,
-					  KVM_SIGNAL_MSI, KVM_IRQFD, KVM_IOEVENTFD, KVM_GET_CLOCK, KVM_SET_CLOCK,
-					  KVM_X86_SET_MSR_FILTER, KVM_GET_DIRTY_LOG, KVM_CLEAR_DIRTY_LOG,
+	static const uint32_t calls[] = { KVM_CHECK_EXTENSION,	   KVM_ENABLE_CAP,	   KVM_SET_GSI_ROUTING,
+					  KVM_IRQ_LINE_STATUS,	   KVM_SIGNAL_MSI,	   KVM_IRQFD,
+					  KVM_IOEVENTFD,	   KVM_GET_CLOCK,	   KVM_SET_CLOCK,
+					  KVM_X86_SET_MSR_FILTER,  KVM_GET_DIRTY_LOG,	   KVM_CLEAR_DIRTY_LOG,
 					  KVM_GET_SUPPORTED_CPUID, KVM_GET_MSR_INDEX_LIST, KVM_GET_MSRS };
 	static const uint32_t sizes[] = { 0, 4, 8, 16, 24, 32, 48, 64, 104, 128, 392, 4096 };
 	uint8_t payload[4096];

@@ -220,7 +220,7 @@ END_TEST
 /* Exits that only end the instruction. */
 START_TEST(skipped)
 {
-	static const uint32_t reasons[] = { VMEXIT_INVD, VMEXIT_WBINVD, VMEXIT_MONITOR, VMEXIT_MWAIT,
+	static const uint32_t reasons[] = { VMEXIT_INVD,  VMEXIT_WBINVD, VMEXIT_MONITOR, VMEXIT_MWAIT,
 					    VMEXIT_PAUSE, VMEXIT_INVLPG, VMEXIT_RDTSC };
 
 	fake_push(&m.fake, reasons[_i], 3);
@@ -235,8 +235,8 @@ END_TEST
 /* Exits after which the guest just goes on. */
 START_TEST(resumed)
 {
-	static const uint32_t reasons[] = { VMEXIT_NONE, VMEXIT_INTERRUPTED, VMEXIT_DEADLINE,
-					    VMEXIT_INTR_WINDOW, VMEXIT_NMI_WINDOW, VMEXIT_TPR };
+	static const uint32_t reasons[] = { VMEXIT_NONE,	VMEXIT_INTERRUPTED, VMEXIT_DEADLINE,
+					    VMEXIT_INTR_WINDOW, VMEXIT_NMI_WINDOW,  VMEXIT_TPR };
 
 	fake_push(&m.fake, reasons[_i], 0);
 	machine_run(0, KVM_EXIT_SHUTDOWN);

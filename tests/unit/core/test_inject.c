@@ -20,7 +20,7 @@ static struct fake_step *push_event(uint8_t type, uint8_t vector, uint8_t flags,
 {
 	struct fake_step *step = fake_push(&m.fake, VMEXIT_INTERRUPTED, 0);
 
-	step->event = (struct umbra_event){
+	step->event = (struct umbra_event) {
 		.vector = vector, .type = type, .flags = UMBRA_EVENT_VALID | flags, .insn_len = len, .error_code = code
 	};
 	return step;
@@ -30,9 +30,12 @@ static struct fake_step *push_event(uint8_t type, uint8_t vector, uint8_t flags,
 START_TEST(again)
 {
 	static const struct umbra_event rows[] = {
-		{ 0x30, UMBRA_EVENT_INTR, 0, 0, 0 },	 { 2, UMBRA_EVENT_NMI, 0, 0, 0 },
-		{ 14, UMBRA_EVENT_EXC, UMBRA_EVENT_ERROR_CODE, 0, 7 }, { 6, UMBRA_EVENT_EXC, 0, 0, 0 },
-		{ 0x80, UMBRA_EVENT_SOFT_INT, 0, 2, 0 }, { 3, UMBRA_EVENT_SOFT_EXC, 0, 1, 0 },
+		{ 0x30, UMBRA_EVENT_INTR, 0, 0, 0 },
+		{ 2, UMBRA_EVENT_NMI, 0, 0, 0 },
+		{ 14, UMBRA_EVENT_EXC, UMBRA_EVENT_ERROR_CODE, 0, 7 },
+		{ 6, UMBRA_EVENT_EXC, 0, 0, 0 },
+		{ 0x80, UMBRA_EVENT_SOFT_INT, 0, 2, 0 },
+		{ 3, UMBRA_EVENT_SOFT_EXC, 0, 1, 0 },
 		{ 1, UMBRA_EVENT_ICEBP, 0, 1, 0 },
 	};
 	const struct umbra_event *row = &rows[_i];
@@ -79,8 +82,8 @@ struct pair {
 };
 
 static const struct pair pairs[] = {
-	{ 13, 13, 8 },	 { 13, 14, 14 }, { 14, 13, 8 },	 { 14, 14, 8 },	 { 0, 11, 8 },	  { 6, 13, 13 }, { 6, 14, 14 },
-	{ 13, 6, 6 },	 { 14, 6, 6 },	 { 8, 13, 0x100 }, { 8, 6, 0x100 }, { 1, 12, 12 }, { 10, 12, 8 },
+	{ 13, 13, 8 }, { 13, 14, 14 }, { 14, 13, 8 },	 { 14, 14, 8 },	  { 0, 11, 8 },	 { 6, 13, 13 }, { 6, 14, 14 },
+	{ 13, 6, 6 },  { 14, 6, 6 },   { 8, 13, 0x100 }, { 8, 6, 0x100 }, { 1, 12, 12 }, { 10, 12, 8 },
 };
 
 START_TEST(exception_pair)

@@ -166,7 +166,8 @@ END_TEST
 /* A sleep ends with the LAPIC timer (fake TSC rate: 1 GHz; the real one only changes how long that is). */
 START_TEST(halted_until_timer)
 {
-	static const uint8_t spurious[4] = { 0xff, 0x01, 0, 0 }, lvtt[4] = { 0x40, 0, 0, 0 }, divide[4] = { 0xb, 0, 0, 0 };
+	static const uint8_t spurious[4] = { 0xff, 0x01, 0, 0 }, lvtt[4] = { 0x40, 0, 0, 0 },
+			     divide[4] = { 0xb, 0, 0, 0 };
 	static const uint8_t count[4] = { 0, 0, 0x20, 0 };
 
 	lapic_mmio_write(m.vcpu, 0xf0, 4, spurious);

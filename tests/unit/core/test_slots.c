@@ -35,7 +35,7 @@ static const struct bad_row bad_rows[] = {
 	{ { .slot = 5, .gpa = 0x40000000, .size = 1ULL << 43, .userspace_addr = 0x30000000 }, -EINVAL },
 	{ { .slot = 5, .gpa = RAM_SIZE - P, .size = 4 * P, .userspace_addr = 0x30000000 }, -EEXIST },
 	{ { .slot = 5, .gpa = 0, .size = 4 * P, .userspace_addr = 0x30000000 }, -EEXIST },
-	{ { .slot = 5, .size = 0 }, -EINVAL }, /* nothing there to delete */
+	{ { .slot = 5, .size = 0 }, -EINVAL },						   /* nothing there to delete */
 	{ { .slot = 0, .gpa = 0, .size = 2 * P, .userspace_addr = 0x10000000 }, -EINVAL }, /* another size */
 	{ { .slot = 0, .gpa = 0, .size = RAM_SIZE, .userspace_addr = 0x11000000 }, -EINVAL },
 	{ { .slot = 0, .gpa = 0, .size = RAM_SIZE, .userspace_addr = 0x10000000, .flags = KVM_MEM_READONLY }, -EINVAL },

@@ -22,7 +22,7 @@ static void setup(void)
 
 struct cr_row {
 	uint8_t cr, op;
-	uint64_t value; /* RAX */
+	uint64_t value;		      /* RAX */
 	uint64_t cr0, cr3, cr4, efer; /* before */
 	int gp;
 	uint64_t after; /* the register, or RAX of MOV from */
@@ -44,10 +44,11 @@ static const struct cr_row cr_rows[] = {
 	{ 0, VMEXIT_CR_MOV_TO, PE | PG, PE | ET, 0, PAE, LME, GP, PE | ET, LME, false, 0xa09b }, /* CS.L */
 	{ 0, VMEXIT_CR_MOV_TO, PE, PE | ET | PG, 0, PAE, LME | LMA, 0, PE | ET, LME, true, 0 },
 	{ 0, VMEXIT_CR_MOV_TO, PE, PE | ET | PG, 0, PAE, LME | LMA, GP, PE | ET | PG, LME | LMA, false, 0xa09b },
-	{ 0, VMEXIT_CR_MOV_TO, PE, PE | ET | PG, 0, PAE | X86_CR4_PCIDE, LME | LMA, GP, PE | ET | PG, LME | LMA, false, 0 },
-	{ 0, VMEXIT_CR_MOV_TO, PE | PG, PE | ET, 0x3000, PAE, 0, 0, PE | ET | PG, 0, true, 0 }, /* good PDPTEs */
-	{ 0, VMEXIT_CR_MOV_TO, PE | PG, PE | ET, 0x4000, PAE, 0, GP, PE | ET, 0, false, 0 },	  /* bad ones */
-	{ 0, VMEXIT_CR_MOV_TO, PE | PG, PE | ET, 0xe0000000, PAE, 0, GP, PE | ET, 0, false, 0 },  /* none */
+	{ 0, VMEXIT_CR_MOV_TO, PE, PE | ET | PG, 0, PAE | X86_CR4_PCIDE, LME | LMA, GP, PE | ET | PG, LME | LMA, false,
+	  0 },
+	{ 0, VMEXIT_CR_MOV_TO, PE | PG, PE | ET, 0x3000, PAE, 0, 0, PE | ET | PG, 0, true, 0 },	 /* good PDPTEs */
+	{ 0, VMEXIT_CR_MOV_TO, PE | PG, PE | ET, 0x4000, PAE, 0, GP, PE | ET, 0, false, 0 },	 /* bad ones */
+	{ 0, VMEXIT_CR_MOV_TO, PE | PG, PE | ET, 0xe0000000, PAE, 0, GP, PE | ET, 0, false, 0 }, /* none */
 	{ 0, VMEXIT_CR_CLTS, 0, PE | ET | 8, 0, 0, 0, 0, PE | ET, 0, false, 0 },
 	{ 0, VMEXIT_CR_LMSW, 0, PE | ET | 0xe, 0, 0, 0, 0, PE | ET, 0, false, 0 }, /* cannot clear PE */
 	{ 0, VMEXIT_CR_MOV_FROM, 0, PE | ET | 8, 0, 0, 0, 0, PE | ET | 8, 0, false, 0 },
@@ -55,8 +56,8 @@ static const struct cr_row cr_rows[] = {
 	{ 3, VMEXIT_CR_MOV_TO, 0x5018, PE | ET | PG, 0, 0, 0, 0, 0x5018, 0, true, 0 },
 	{ 3, VMEXIT_CR_MOV_TO, 1ULL << 40, PE | ET | PG, 0x1000, PAE, LME | LMA, GP, 0x1000, LME | LMA, false, 0xa09b },
 	{ 3, VMEXIT_CR_MOV_TO, 1ULL << 39, PE | ET | PG, 0, PAE, LME | LMA, 0, 1ULL << 39, LME | LMA, true, 0xa09b },
-	{ 3, VMEXIT_CR_MOV_TO, 1ULL << 63 | 0x5001, PE | ET | PG, 0, PAE | X86_CR4_PCIDE, LME | LMA, 0, 0x5001, LME | LMA,
-	  false, 0xa09b },
+	{ 3, VMEXIT_CR_MOV_TO, 1ULL << 63 | 0x5001, PE | ET | PG, 0, PAE | X86_CR4_PCIDE, LME | LMA, 0, 0x5001,
+	  LME | LMA, false, 0xa09b },
 	{ 3, VMEXIT_CR_MOV_TO, 1ULL << 63 | 0x5000, PE | ET | PG, 0, PAE, LME | LMA, GP, 0, LME | LMA, false, 0xa09b },
 	{ 3, VMEXIT_CR_MOV_TO, 0x4000, PE | ET | PG, 0x3000, PAE, 0, GP, 0x3000, 0, false, 0 },
 	{ 3, VMEXIT_CR_MOV_FROM, 0, PE | ET, 0x7000, 0, 0, 0, 0x7000, 0, false, 0 },
@@ -66,9 +67,10 @@ static const struct cr_row cr_rows[] = {
 	{ 4, VMEXIT_CR_MOV_TO, X86_CR4_PGE, PE | ET, 0, 0, 0, 0, X86_CR4_PGE, 0, true, 0 },
 	{ 4, VMEXIT_CR_MOV_TO, 0, PE | ET | PG, 0, PAE, LME | LMA, GP, PAE, LME | LMA, false, 0xa09b },
 	{ 4, VMEXIT_CR_MOV_TO, X86_CR4_PCIDE, PE | ET, 0, 0, 0, GP, 0, 0, false, 0 },
-	{ 4, VMEXIT_CR_MOV_TO, PAE | X86_CR4_PCIDE, PE | ET | PG, 0x5000, PAE, LME | LMA, 0, PAE | X86_CR4_PCIDE, LME | LMA,
-	  false, 0xa09b },
-	{ 4, VMEXIT_CR_MOV_TO, PAE | X86_CR4_PCIDE, PE | ET | PG, 0x5001, PAE, LME | LMA, GP, PAE, LME | LMA, false, 0xa09b },
+	{ 4, VMEXIT_CR_MOV_TO, PAE | X86_CR4_PCIDE, PE | ET | PG, 0x5000, PAE, LME | LMA, 0, PAE | X86_CR4_PCIDE,
+	  LME | LMA, false, 0xa09b },
+	{ 4, VMEXIT_CR_MOV_TO, PAE | X86_CR4_PCIDE, PE | ET | PG, 0x5001, PAE, LME | LMA, GP, PAE, LME | LMA, false,
+	  0xa09b },
 	{ 4, VMEXIT_CR_MOV_TO, PAE, PE | ET | PG, 0x4000, 0, 0, GP, 0, 0, false, 0 }, /* bad PDPTEs */
 	{ 4, VMEXIT_CR_MOV_FROM, 0, PE | ET, 0, 0x20, 0, 0, 0x20, 0, false, 0 },
 };
@@ -105,9 +107,9 @@ START_TEST(control_register)
 		ck_assert_uint_eq(entry->rip, CODE + 3);
 	}
 	got = row->op == VMEXIT_CR_MOV_FROM ? entry->gpr[UMBRA_RAX]
-	      : row->cr == 0		   ? entry->cr0
-	      : row->cr == 3		   ? entry->cr3
-					   : entry->cr4;
+	      : row->cr == 0		    ? entry->cr0
+	      : row->cr == 3		    ? entry->cr3
+					    : entry->cr4;
 	ck_assert_msg(got == row->after, "row %d: %llx instead of %llx", _i, (unsigned long long)got,
 		      (unsigned long long)row->after);
 	ck_assert_uint_eq(entry->efer, row->after_efer);
@@ -238,9 +240,10 @@ struct xcr_row {
 };
 
 static const struct xcr_row xcr_rows[] = {
-	{ 0, 7, 0, true },	  { 0, 3, 0, true },	   { 0, 1, 0, true },	      { 0, 2, 0, false },
-	{ 0, 5, 0, false },	  { 0, 7 | 1 << 5, 0, false }, { 0, 7 | 7 << 5, 0, true }, { 0, 3 | 7 << 5, 0, false },
-	{ 0, 7 | 1 << 9, 0, false }, { 1, 7, 0, false },	   { 0, 7, 3, false },	      { 0, 7 | 1ULL << 63, 0, false },
+	{ 0, 7, 0, true },	    { 0, 3, 0, true },		 { 0, 1, 0, true },
+	{ 0, 2, 0, false },	    { 0, 5, 0, false },		 { 0, 7 | 1 << 5, 0, false },
+	{ 0, 7 | 7 << 5, 0, true }, { 0, 3 | 7 << 5, 0, false }, { 0, 7 | 1 << 9, 0, false },
+	{ 1, 7, 0, false },	    { 0, 7, 3, false },		 { 0, 7 | 1ULL << 63, 0, false },
 };
 
 START_TEST(xsetbv)
@@ -313,7 +316,7 @@ START_TEST(fetch_keeps_exit)
 	machine_run(0, KVM_EXIT_HLT);
 	ck_assert_uint_eq(m.vcpu->valid & UMBRA_STATE_SEG_SYS, 0);
 	before = m.vcpu->exit;
-	m.run->inject = (struct umbra_event){ .vector = 33, .flags = UMBRA_EVENT_VALID };
+	m.run->inject = (struct umbra_event) { .vector = 33, .flags = UMBRA_EVENT_VALID };
 	vcpu_fetch(m.vcpu, UMBRA_STATE_SEG_SYS);
 	ck_assert_uint_eq(m.fake.fetches, 1);
 	ck_assert_int_eq(memcmp(&before, &m.vcpu->exit, sizeof(before)), 0);

@@ -6,9 +6,10 @@
 #include "umbra_abi.h"
 
 #define SIZE(type, size) _Static_assert(sizeof(struct type) == (size), "sizeof struct " #type)
-#define AT(type, field, offset, size)                                                                        \
-	_Static_assert(__builtin_offsetof(struct type, field) == (offset) &&                                 \
-			       sizeof(((struct type *)0)->field) == (size), #type "." #field)
+#define AT(type, field, offset, size)                                        \
+	_Static_assert(__builtin_offsetof(struct type, field) == (offset) && \
+			       sizeof(((struct type *)0)->field) == (size),  \
+		       #type "." #field)
 
 SIZE(umbra_info, 128);
 AT(umbra_info, abi_version, 0, 4);

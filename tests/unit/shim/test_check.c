@@ -12,16 +12,20 @@
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))
 
 static const struct limits limits = {
-	.cr0_may = 0xe005003f, .cr4_may = 0x3727ff & ~(1ULL << 12 | 1ULL << 13 | 1ULL << 14), .efer_may = 0xd01,
-	.xcr0_may = 0xe7, .user_end = USER_END, .gpa_bits = 40,
+	.cr0_may = 0xe005003f,
+	.cr4_may = 0x3727ff & ~(1ULL << 12 | 1ULL << 13 | 1ULL << 14),
+	.efer_may = 0xd01,
+	.xcr0_may = 0xe7,
+	.user_end = USER_END,
+	.gpa_bits = 40,
 };
 
 START_TEST(control_bits)
 {
 	ck_assert_uint_eq(constrain(0, 0, ~0u), 0);
 	ck_assert_uint_eq(constrain(6, 0, ~0u), 6);
-	ck_assert_uint_eq(constrain(6, 0x16, ~0u), 0x16);     /* must be 1 */
-	ck_assert_uint_eq(constrain(6, 0x10, 0x14), 0x14);    /* bit 1 may not */
+	ck_assert_uint_eq(constrain(6, 0x16, ~0u), 0x16);  /* must be 1 */
+	ck_assert_uint_eq(constrain(6, 0x10, 0x14), 0x14); /* bit 1 may not */
 	ck_assert_uint_eq(constrain(~0u, 0, 0), 0);
 	for (int i = 0; i < 32; i++) {
 		__u32 bit = 1u << i;
@@ -156,7 +160,8 @@ START_TEST(dirty)
 	};
 
 	for (size_t i = 0; i < COUNT(table); i++)
-		ck_assert_msg(check_dirty(&table[i].d, table[i].region_pages * PAGE) == table[i].want, "%s", table[i].what);
+		ck_assert_msg(check_dirty(&table[i].d, table[i].region_pages * PAGE) == table[i].want, "%s",
+			      table[i].what);
 }
 END_TEST
 
@@ -169,18 +174,18 @@ START_TEST(place)
 		__u64 gpa, size;
 		int skip, want;
 	} table[] = {
-		{ 0, 0x1000, -1, 0 },	      { 0, 0x1001, -1, -EEXIST },     { 0x1000, 0x1000, -1, -EEXIST },
-		{ 0x1000, 0x1000, 0, 0 },     { 0x2000, 0x2000, -1, 1 },      { 0x2000, 0x3000, -1, -EEXIST },
-		{ 0x1fff, 1, -1, -EEXIST },   { 0x2000, 1, -1, 1 },	      { 0x5000, 0x1000, -1, -EEXIST },
-		{ 0x5000, 0x1000, 1, 2 },     { 0x6000, 0x2000, -1, 2 },      { 0x6000, 0x2001, -1, -EEXIST },
-		{ 0x7fff, 1, -1, 2 },	      { 0x8fff, 1, -1, -EEXIST },     { 0x9000, 0x1000, -1, 3 },
-		{ 0, 0x10000, -1, -EEXIST },  { 0, 0x10000, 1, -EEXIST },     { 0x3000, 0x4000, 1, 1 },
-		{ 0x4000, 0x4000, 1, 1 },     { 0x4000, 0x4001, 1, -EEXIST }, { 1ULL << 51, 1ULL << 40, -1, 3 },
+		{ 0, 0x1000, -1, 0 },	     { 0, 0x1001, -1, -EEXIST },     { 0x1000, 0x1000, -1, -EEXIST },
+		{ 0x1000, 0x1000, 0, 0 },    { 0x2000, 0x2000, -1, 1 },	     { 0x2000, 0x3000, -1, -EEXIST },
+		{ 0x1fff, 1, -1, -EEXIST },  { 0x2000, 1, -1, 1 },	     { 0x5000, 0x1000, -1, -EEXIST },
+		{ 0x5000, 0x1000, 1, 2 },    { 0x6000, 0x2000, -1, 2 },	     { 0x6000, 0x2001, -1, -EEXIST },
+		{ 0x7fff, 1, -1, 2 },	     { 0x8fff, 1, -1, -EEXIST },     { 0x9000, 0x1000, -1, 3 },
+		{ 0, 0x10000, -1, -EEXIST }, { 0, 0x10000, 1, -EEXIST },     { 0x3000, 0x4000, 1, 1 },
+		{ 0x4000, 0x4000, 1, 1 },    { 0x4000, 0x4001, 1, -EEXIST }, { 1ULL << 51, 1ULL << 40, -1, 3 },
 	};
 
 	for (size_t i = 0; i < COUNT(table); i++)
-		ck_assert_msg(range_place(three, 3, table[i].skip, table[i].gpa, table[i].size) == table[i].want, "row %zu: %d", i,
-			      range_place(three, 3, table[i].skip, table[i].gpa, table[i].size));
+		ck_assert_msg(range_place(three, 3, table[i].skip, table[i].gpa, table[i].size) == table[i].want,
+			      "row %zu: %d", i, range_place(three, 3, table[i].skip, table[i].gpa, table[i].size));
 	ck_assert_int_eq(range_place(NULL, 0, -1, 0x5000, 0x1000), 0);
 }
 END_TEST
@@ -221,12 +226,13 @@ START_TEST(ranges_random)
 
 			for (int n = 0; n < count; n++)
 				for (__u64 page = gpa; page < gpa + size; page++)
-					overlap |= page * PAGE >= ranges[n].gpa && page * PAGE < ranges[n].gpa + ranges[n].size;
+					overlap |= page * PAGE >= ranges[n].gpa &&
+						   page * PAGE < ranges[n].gpa + ranges[n].size;
 			ck_assert_int_eq(at == -EEXIST, overlap);
 			if (at < 0)
 				continue;
 			memmove(ranges + at + 1, ranges + at, sizeof(*ranges) * (size_t)(count - at));
-			ranges[at] = (struct gpa_range){ gpa * PAGE, size * PAGE };
+			ranges[at] = (struct gpa_range) { gpa * PAGE, size * PAGE };
 			count++;
 			for (int n = 1; n < count; n++)
 				ck_assert(ranges[n - 1].gpa + ranges[n - 1].size <= ranges[n].gpa);
@@ -310,7 +316,7 @@ START_TEST(event)
 	good(run);
 	for (int flags = 0; flags < 256; flags++)
 		for (int type = 0; type < 256; type++) {
-			run->inject = (struct umbra_event){ 0x40, (__u8)type, (__u8)flags, 2, 0x12345678 };
+			run->inject = (struct umbra_event) { 0x40, (__u8)type, (__u8)flags, 2, 0x12345678 };
 			ck_assert_uint_eq(check_control(run), flags & ~3 || type > 6 ? UMBRA_BAD_EVENT : 0);
 		}
 	/* A control that is wrong is found too. */
@@ -340,7 +346,8 @@ START_TEST(control_registers)
 		run->efer |= one;
 		ck_assert_uint_eq(check_state(run, &limits), limits.efer_may & one ? 0 : UMBRA_BAD_EFER);
 		good(run);
-		run->cr3 = run->dr7 = run->dr[0] = run->pdpte[0] = run->rip = run->rflags = one; /* the CPU's to check */
+		run->cr3 = run->dr7 = run->dr[0] = run->pdpte[0] = run->rip = run->rflags =
+			one; /* the CPU's to check */
 		ck_assert_uint_eq(check_state(run, &limits), 0);
 	}
 	good(run);
@@ -367,13 +374,14 @@ START_TEST(xcr0)
 		for (__u64 value = 0; value < 256; value++) {
 			bool x87 = value & 1, sse = value & 2, avx = value & 4;
 			int avx512 = !!(value & 0x20) + !!(value & 0x40) + !!(value & 0x80);
-			bool ok = x87 && (!avx || sse) && (avx512 == 0 || (avx512 == 3 && avx)) && (value | offered[n]) == offered[n];
+			bool ok = x87 && (!avx || sse) && (avx512 == 0 || (avx512 == 3 && avx)) &&
+				  (value | offered[n]) == offered[n];
 
 			if (!offered[n])
 				ok = value == 0;
 			run->xcr0 = value;
-			ck_assert_msg(check_state(run, &l) == (ok ? 0 : UMBRA_BAD_XCR0), "%llx of %llx", (unsigned long long)value,
-				      (unsigned long long)offered[n]);
+			ck_assert_msg(check_state(run, &l) == (ok ? 0 : UMBRA_BAD_XCR0), "%llx of %llx",
+				      (unsigned long long)value, (unsigned long long)offered[n]);
 		}
 		for (int bit = 8; bit < 64; bit++) {
 			run->xcr0 = (offered[n] ? 1 : 0) | 1ULL << bit;
@@ -390,9 +398,18 @@ START_TEST(msrs)
 		__u64 address;
 		bool canonical;
 	} edges[] = {
-		{ 0, true }, { 1, true }, { 0x7fffffffffff, true }, { 0x800000000000, false }, { 0x800000000001, false },
-		{ 0xffff7fffffffffff, false }, { 0xffff800000000000, true }, { ~0ULL, true }, { 1ULL << 63, false },
-		{ 0x0001000000000000, false }, { 0xfffe800000000000, false }, { 0x7fff800000000000, false },
+		{ 0, true },
+		{ 1, true },
+		{ 0x7fffffffffff, true },
+		{ 0x800000000000, false },
+		{ 0x800000000001, false },
+		{ 0xffff7fffffffffff, false },
+		{ 0xffff800000000000, true },
+		{ ~0ULL, true },
+		{ 1ULL << 63, false },
+		{ 0x0001000000000000, false },
+		{ 0xfffe800000000000, false },
+		{ 0x7fff800000000000, false },
 	};
 	struct umbra_run *run = malloc(sizeof(*run));
 

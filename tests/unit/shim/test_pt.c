@@ -60,7 +60,7 @@ static void setup(void)
 	pages = dead_count = 0;
 	memset(died, 0, sizeof(died));
 	cache.count = 0;
-	pt = (struct pt){ .format = &format, .root = page_new(), .dead = on_dead };
+	pt = (struct pt) { .format = &format, .root = page_new(), .dead = on_dead };
 }
 
 /* ---- what hardware sees ---- */
@@ -79,9 +79,9 @@ static struct seen walk(__u64 gpa)
 		__u64 entry = table[gpa >> (12 + 9 * (level - 1)) & 511];
 
 		if (!entry)
-			return (struct seen){ 0, 0 };
+			return (struct seen) { 0, 0 };
 		if (level == 1 || entry & HUGE)
-			return (struct seen){ entry, level };
+			return (struct seen) { entry, level };
 		if ((entry & ~PT_ADDR_MASK) != TABLE)
 			ck_abort_msg("table entry %llx", (unsigned long long)entry);
 		n = page_number((__u64 *)(uintptr_t)(entry & PT_ADDR_MASK));
@@ -123,8 +123,8 @@ static struct count tree_check(void)
 
 	count_table(pt.root, PT_LEVELS, &count);
 	ck_assert_msg(count.leaves == pt.leaves, "%ld leaves, %ld counted", count.leaves, pt.leaves);
-	ck_assert_msg(count.tables + dead_count + cache.count == pages, "%d in the tree, %d dead, %d cached of %d", count.tables,
-		      dead_count, cache.count, pages);
+	ck_assert_msg(count.tables + dead_count + cache.count == pages, "%d in the tree, %d dead, %d cached of %d",
+		      count.tables, dead_count, cache.count, pages);
 	return count;
 }
 
@@ -193,7 +193,7 @@ START_TEST(remap)
 		ck_assert(map(gpa, 0x40000000, false, huge, 0));
 		leaves = pt.leaves;
 		ck_assert(map(gpa, 0x40000000, false, huge, 0)); /* the same */
-		ck_assert(map(gpa, 0x40000000, true, huge, 0)); /* more rights: no flush */
+		ck_assert(map(gpa, 0x40000000, true, huge, 0));	 /* more rights: no flush */
 		expect(gpa, 0x40000000, true, level);
 		ck_assert(map(gpa, 0x40000000, true, huge, 0));
 		ck_assert(map(gpa, 0x40000000, false, huge, 1)); /* fewer */
@@ -215,7 +215,7 @@ START_TEST(huge_over_table)
 	expect(PT_HUGE, 0, false, 0);
 	ck_assert_int_eq(pt.leaves, 1);
 	ck_assert(map(2 * PT_HUGE, 0x40000000, true, true, 0)); /* beside it */
-	ck_assert(pt_zap(&pt, PT_HUGE, 2 * PT_HUGE)); /* once it is empty it can be had */
+	ck_assert(pt_zap(&pt, PT_HUGE, 2 * PT_HUGE));		/* once it is empty it can be had */
 	ck_assert(map(PT_HUGE, 0x40000000, true, true, 0));
 	expect(PT_HUGE + 5 * PT_PAGE, 0x40000000, true, 2);
 }
@@ -239,7 +239,7 @@ START_TEST(cache_use)
 
 	cache_fill();
 	ck_assert(pt_map(&pt, 0, 0x111000, true, false, &cache, &flush));
-	ck_assert_int_eq(cache.count, 0); /* three tables: what PT_CACHE is for */
+	ck_assert_int_eq(cache.count, 0);				       /* three tables: what PT_CACHE is for */
 	ck_assert(pt_map(&pt, 0x1000, 0x111000, true, false, &cache, &flush)); /* none */
 	cache_fill();
 	ck_assert(pt_map(&pt, PT_HUGE, 0x200000, true, true, &cache, &flush));
@@ -265,7 +265,8 @@ START_TEST(zap_parts)
 	for (int i = 0; i < 512; i++)
 		expect(PT_HUGE + (__u64)i * PT_PAGE, 0x40000000 + (__u64)i * PT_PAGE, true, i >= 10 && i < 20 ? 0 : 1);
 	ck_assert(!pt_zap(&pt, PT_HUGE + 10 * PT_PAGE, PT_HUGE + 20 * PT_PAGE)); /* gone already */
-	ck_assert(pt_zap(&pt, PT_HUGE + 20 * PT_PAGE + 1, PT_HUGE + 20 * PT_PAGE + 2)); /* what touches a leaf takes it */
+	ck_assert(
+		pt_zap(&pt, PT_HUGE + 20 * PT_PAGE + 1, PT_HUGE + 20 * PT_PAGE + 2)); /* what touches a leaf takes it */
 	ck_assert_int_eq(pt.leaves, 501);
 	ck_assert_int_eq(dead_count, 0);
 	ck_assert(pt_zap(&pt, 0, 1ULL << 48));
@@ -303,7 +304,7 @@ START_TEST(write_protect)
 	ck_assert(!pt_write_protect(&pt, GIB));
 	ck_assert(pt_write_protect(&pt, 0));
 	expect(0, 0x111000, false, 1);
-	ck_assert(!pt_write_protect(&pt, 0)); /* it has not got it any more */
+	ck_assert(!pt_write_protect(&pt, 0));	     /* it has not got it any more */
 	ck_assert(map(0, 0x111000, true, false, 0)); /* and gets it back without a flush */
 	ck_assert(map(GIB, 0x40000000, true, true, 0));
 	ck_assert(pt_write_protect(&pt, GIB + 0x5000));
@@ -341,9 +342,12 @@ static void model_compare(void)
 			const struct model *m = &model[c][i];
 			struct seen seen = walk(base[c] + (__u64)i * PT_PAGE);
 
-			if (seen.level != (!m->mapped ? 0 : m->huge ? 2 : 1) ||
+			if (seen.level != (!m->mapped ? 0
+					   : m->huge  ? 2
+						      : 1) ||
 			    (m->mapped && ((seen.entry & PT_ADDR_MASK) != m->hpa || !(seen.entry & WRITE) == m->write)))
-				ck_abort_msg("chunk %d page %d: level %d entry %llx", c, i, seen.level, (unsigned long long)seen.entry);
+				ck_abort_msg("chunk %d page %d: level %d entry %llx", c, i, seen.level,
+					     (unsigned long long)seen.entry);
 		}
 	ck_assert_int_eq(tree_check().leaves, model_leaves());
 }
@@ -362,7 +366,7 @@ static void model_map_small(int c, int i, __u64 hpa, bool write)
 
 	if (m->huge)
 		memset(model[c], 0, sizeof(model[c]));
-	*m = (struct model){ hpa, true, write, false };
+	*m = (struct model) { hpa, true, write, false };
 	ck_assert(map(base[c] + (__u64)i * PT_PAGE, hpa, write, false, flush));
 }
 
@@ -379,7 +383,7 @@ static void model_map_huge(int c, __u64 hpa, bool write)
 	}
 	ck_assert(map(base[c], hpa, write, true, old.mapped && (old.hpa != hpa || (old.write && !write))));
 	for (int i = 0; i < 512; i++)
-		model[c][i] = (struct model){ hpa, true, write, true };
+		model[c][i] = (struct model) { hpa, true, write, true };
 }
 
 static void model_zap(__u64 start, __u64 end)
@@ -388,7 +392,8 @@ static void model_zap(__u64 start, __u64 end)
 
 	for (int c = 0; c < CHUNKS; c++) {
 		for (int i = 0; i < 512; i++) {
-			__u64 size = model[c][i].huge ? PT_HUGE : PT_PAGE, at = base[c] + (model[c][i].huge ? 0 : (__u64)i * PT_PAGE);
+			__u64 size = model[c][i].huge ? PT_HUGE : PT_PAGE,
+			      at = base[c] + (model[c][i].huge ? 0 : (__u64)i * PT_PAGE);
 
 			if (!model[c][i].mapped || at >= end || at + size <= start)
 				continue;
@@ -397,7 +402,7 @@ static void model_zap(__u64 start, __u64 end)
 		}
 		for (int i = 0; i < 512; i++)
 			if (model[c][i].hpa == ~0ULL)
-				model[c][i] = (struct model){ 0 };
+				model[c][i] = (struct model) { 0 };
 	}
 	ck_assert_int_eq(pt_zap(&pt, start, end), any);
 }
