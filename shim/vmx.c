@@ -57,7 +57,7 @@ void vmwrite_failed(unsigned long field, unsigned long value)
 static bool vmx_insn_vmxon(u64 pa)
 {
 	asm goto("1: vmxon %0\n"
-		 "jna %l[failed]\n" _ASM_EXTABLE(1b, % l[failed])
+		 "jna %l[failed]\n" FAULTS_TO(failed)
 		 :
 		 : "m"(pa)
 		 : "cc", "memory"
@@ -277,7 +277,6 @@ static void vmx_vcpu_destroy(struct vcpu *vcpu)
 static int vmx_vcpu_create(struct vcpu *vcpu)
 {
 	struct hw_vcpu *hw = kzalloc(sizeof(*hw), GFP_KERNEL_ACCOUNT);
-	int r;
 
 	if (!hw)
 		return -ENOMEM;
@@ -292,16 +291,17 @@ static int vmx_vcpu_create(struct vcpu *vcpu)
 		return hw->vpid;
 	*(u32 *)hw->vmcs = vmx.revision;
 	vmx_insn_vmclear(hw->vmcs);
-	do {
+	/* This CPU may be on its way offline: then the next one. */
+	while (!fatal_signal_pending(current)) {
 		local_irq_disable();
-		r = vmx_vcpu_load(vcpu);
+		if (!vmx_vcpu_load(vcpu)) {
+			vmx_write_constants(vcpu);
+			local_irq_enable();
+			return 0;
+		}
 		cond_resched();
-	} while (r && !fatal_signal_pending(current));
-	if (r)
-		return -EINTR;
-	vmx_write_constants(vcpu);
-	local_irq_enable();
-	return 0;
+	}
+	return -EINTR;
 }
 
 /* ---- set-up: what this CPU can do ---- */

@@ -57,14 +57,13 @@ static __always_inline unsigned long vmread(unsigned long field)
 
 void vmwrite_failed(unsigned long field, unsigned long value);
 
+/* clang-format off */
+#define FAULTS_TO(label) _ASM_EXTABLE(1b, %l[label])
+/* clang-format on */
+
 static __always_inline void vmwrite(unsigned long field, unsigned long value)
 {
-	asm goto("1: vmwrite %1, %0\n"
-		 "jna %l[failed]\n" _ASM_EXTABLE(1b, % l[failed])
-		 :
-		 : "r"(field), "rm"(value)
-		 : "cc"
-		 : failed);
+	asm goto("1: vmwrite %1, %0\n jna %l[failed]\n" FAULTS_TO(failed) : : "r"(field), "rm"(value) : "cc" : failed);
 	return;
 failed:
 	vmwrite_failed(field, value);
