@@ -239,6 +239,8 @@ static int slot_map(struct slot *slot, int fd, uint64_t offset, bool writable)
 		munmap(area, (size_t)(hva - area));
 	if (hva + slot->size < area + reserve)
 		munmap(hva + slot->size, (size_t)(area + reserve - (hva + slot->size)));
+	/* Where the host gives shared memory huge pages for the asking (shmem_enabled=advise); else it does nothing. */
+	madvise(hva, slot->size, MADV_HUGEPAGE);
 	slot->hva = hva;
 	return 0;
 }
