@@ -73,7 +73,7 @@ machine() {
 }
 : >"$work/results"
 machine 1 1500 bench=$parts
-[ -z "$smp" ] || machine 2 900 "bench=exits items=port_out,port_in,mmio_write,halt_wake"
+[ -z "$smp" ] || machine 2 1500 "bench=exits,boot items=port_out,port_in,mmio_write,halt_wake"
 
 awk -v json="$json" -v kernel="$(kernel_release "$kernel")" -v append="$append" \
 	-v smp="$smp" -v boot="$([[ $parts != *boot* ]] || echo 1)" -v strict="$strict" \

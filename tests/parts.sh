@@ -44,6 +44,14 @@ part_build() {
 	check build.gcc "does not build with gcc -Werror" product_build
 	check build.clang "does not build with clang -Werror" \
 		configure_build clang clang -DUMBRA_MODULE=OFF -DUMBRA_PARTS="$product_parts"
+	check build.no-vectors "a vector register in the shadow's code: it would be the guest's" no_vectors
+}
+
+# Of clang's objects: gcc's hold no code before they are linked.
+no_vectors() {
+	local objects=$build_root/clang/shadow/CMakeFiles/umbra-shadow.dir
+	[ "$(find "$objects" -name '*.o' | wc -l)" -gt 30 ] &&
+		not grep -qE '%[xyz]mm[0-9]' <(find "$objects" -name '*.o' -exec objdump -d {} +)
 }
 
 # Headers that users of the module's ABI and the unit tests include; the other ones of shim/ are kernel code.
@@ -184,13 +192,22 @@ part_testbed() {
 	check testbed.tidy "the emulator lives on" not pgrep -f "file:$log"
 }
 
+part_bench() {
+	local results=$build_root/logs/bench.json status=0
+	UMBRA_BUILD=$build_root bounded "$limit" "$source_root/bench/run.sh" --quick --strict --build "$build_root/product" -o "$results" ||
+		status=$?
+	check bench.measured "not everything was measured" test -s "$results"
+	check bench.targets "a target of the quick measurement is missed" test $status = 0
+}
+
 part_vmx_core() { machine vmx-core core.sh --cpus 2 --append "programs=smoke,negative,exits,oracle,hoststate scale=${UMBRA_SCALE:-100}"; }
 part_vmx_stress() { machine vmx-stress core.sh --cpus 2 --append "programs=fpu,kick,memory scale=${UMBRA_SCALE:-100}"; }
 part_vmx_linux() { machine vmx-linux linux.sh; }
-part_vmx_life() { machine vmx-life life.sh --cpus 2 --append "scale=${UMBRA_SCALE:-100} rounds=${UMBRA_ROUNDS:-10}"; }
+part_vmx_life() { machine vmx-life life.sh --cpus 2 --append "scale=${UMBRA_SCALE:-100} rounds=${UMBRA_ROUNDS:-50}"; }
 part_vmx_refuse() {
 	case $part in
 	*-lynnfield) machine "$part" refuse.sh --model corei5_lynnfield_750 --append "refuse=unrestricted+guest" ;;
+	*-sandybridge) machine "$part" refuse.sh --model corei7_sandy_bridge_2600k --append "refuse=FSGSBASE" ;;
 	*-penryn) machine "$part" refuse.sh --model core2_penryn_t9600 --append "refuse=EPT" ;;
 	esac
 }

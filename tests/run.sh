@@ -21,8 +21,10 @@ parts=(
 	"vmx-core     900 product the module's ABI on VMX, 2 CPUs, stock KVM as the oracle"
 	"vmx-stress   1500 product FPU, kicks and memory under load, 2 CPUs"
 	"vmx-linux    900 product  Linux under QEMU on Umbra and on stock KVM, same output"
-	"vmx-life     1500 product CPU offline, kill, two guests, a shadow that breaks its policy, rmmod"
+	"vmx-life     2400 product CPU offline, kill, two guests, a shadow that breaks its policy, rmmod"
+	"bench        900 product  exits beside stock KVM, in short; a missed target is a failure"
 	"vmx-refuse-lynnfield 300 product the module refuses a CPU without unrestricted guest"
+	"vmx-refuse-sandybridge 300 product the module refuses a CPU without FSGSBASE"
 	"vmx-refuse-penryn    300 product the module refuses a CPU without EPT"
 )
 
