@@ -4,7 +4,7 @@
 . /testbed/lib.sh
 
 marker="guest: user space reached"
-die() { echo "bench: $*"; exit 1; }
+die() { echo "bench: $*" >&2; exit 1; }
 wanted() { case ,${bench:-exits,start,boot,memory}, in *,$1,*) ;; *) return 1 ;; esac; }
 on() { [ "$1" = stock ] || echo umbra run --; } # what a command on that hypervisor begins with
 # Umbra and stock KVM never at once: newer kernels hold VMX as long as kvm-intel is loaded.
@@ -64,6 +64,12 @@ shadow_memory() {
 	wait $vmm
 }
 
+boot_results() {
+	results $hypervisor boot "$marker" timeout 300 $(on $hypervisor) $qemu $(guest_args microvm) -append "$guest_append" </dev/null >/tmp/boot
+	cat /tmp/boot
+	[ $hypervisor = umbra ] || sed 's/ boot_[a-z]*/&_huge/' /tmp/boot
+}
+
 cpus=$(grep -c ^processor /proc/cpuinfo)
 echo "bench: $(uname -r), $cpus CPU(s)"
 for hypervisor in stock umbra; do
@@ -76,8 +82,14 @@ for hypervisor in stock umbra; do
 	fi
 	if wanted boot; then
 		for i in $(seq 1 "${boots:-2}"); do
-			results $hypervisor boot "$marker" timeout 300 $(on $hypervisor) $qemu $(guest_args microvm) -append "$guest_append" </dev/null
+			boot_results
 		done
+		# Guest memory in huge pages: stock KVM's has them by default; Umbra's is shared and needs the host's leave.
+		if [ $hypervisor = umbra ]; then
+			echo advise >/sys/kernel/mm/transparent_hugepage/shmem_enabled
+			boot_results | sed 's/ boot_[a-z]*/&_huge/'
+			echo never >/sys/kernel/mm/transparent_hugepage/shmem_enabled
+		fi
 	fi
 	if wanted memory && [ $hypervisor = umbra ]; then shadow_memory; fi
 	unload $hypervisor
