@@ -193,10 +193,10 @@ part_testbed() {
 }
 
 part_bench() {
-	local results=$build_root/logs/bench.json status=0
-	UMBRA_BUILD=$build_root bounded "$limit" "$source_root/bench/run.sh" --quick --strict --build "$build_root/product" -o "$results" ||
+	local json=$build_root/logs/bench.json status=0
+	UMBRA_BUILD=$build_root bounded "$limit" "$source_root/bench/run.sh" --quick --strict --build "$build_root/product" -o "$json" ||
 		status=$?
-	check bench.measured "not everything was measured" test -s "$results"
+	check bench.measured "not everything was measured" test -s "$json"
 	check bench.targets "a target of the quick measurement is missed" test $status = 0
 }
 
