@@ -38,10 +38,9 @@ expect life.kill-vmm.idle "VMs, vCPUs or pages left over" umbra_idle
 bad=0
 for i in $(seq 1 "$rounds"); do
 	boot kill
-	sleep 0.5
+	for j in $(seq 1 100); do pidof umbra-shadow >/dev/null && break; sleep 0.1; done
 	sleep_random 4000
-	s=$(pidof umbra-shadow)
-	[ -n "$s" ] && kill -9 $s
+	kill -9 $(pidof umbra-shadow) # both of them: the shadow and its waiter
 	ended "$vmm" || bad=$((bad + 1))
 	wait "$vmm" 2>/dev/null
 done
