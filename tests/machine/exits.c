@@ -609,6 +609,7 @@ int exits_main(void)
 		{ "never_stored", exits_never_stored, 20 },
 		{ "raw", exits_raw, 20 },
 		{ "raw_refused", exits_raw_refused, 20 },
+		{ "answers", exits_answers, 20 },
 		{ "output_only", exits_output_only, 20 },
 		{ "unknown", exits_unknown, 20 },
 		{ "halted", exits_halted, 20 },

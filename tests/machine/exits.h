@@ -40,6 +40,7 @@ void exits_flush_tlb(void);
 void exits_never_stored(void);
 void exits_raw(void);
 void exits_raw_refused(void);
+void exits_answers(void);
 void exits_output_only(void);
 void exits_unknown(void);
 void exits_halted(void);

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /* The exit part of the run area itself: each of its fields, and that it is output only. VMX's encodings. */
+#include <stdbool.h>
+
 #include "exits.h"
 
 #define EXIT_FIELDS 0xa5 /* what the exit part is filled with before */
@@ -304,5 +306,86 @@ void exits_halted(void)
 		vcpu_exit(&g.vcpu);
 		check(g.vcpu.exit.reason == VMEXIT_IO || g.vcpu.exit.reason == VMEXIT_EXCEPTION,
 		      "reset into mode %u: %s", modes[i], vcpu_describe(&g.vcpu));
+	}
+}
+
+/* One entry of the table of answers and the guest's question. */
+struct answer_case {
+	const char *what;
+	struct umbra_answer entry;
+	uint32_t rax, rcx; /* of the guest; RCX the MSR's number for RDMSR */
+	bool rdmsr, step, answered;
+};
+
+#define ANSWER(kind, ...)                        \
+	{                                        \
+		UMBRA_ANSWER_##kind, __VA_ARGS__ \
+	}
+#define REGS                                                   \
+	{                                                      \
+		0x11111111, 0x22222222, 0x33333333, 0x44444444 \
+	}
+
+/* Only what the entry says, kind, leaf and the index bits that count included, is answered; all else exits as ever. */
+void exits_answers(void)
+{
+	static const struct answer_case cases[] = {
+		{ "cpuid", ANSWER(CPUID, 7, 0, 0, REGS), 7, 5, false, false, true },
+		{ "cpuid, index", ANSWER(CPUID, 7, 5, ~0u, REGS), 7, 5, false, false, true },
+		{ "cpuid, one bit of the index", ANSWER(CPUID, 7, 4, 4, REGS), 7, 5, false, false, true },
+		{ "cpuid, high leaf", ANSWER(CPUID, 0x80000001, 0, 0, REGS), 0x80000001, 0, false, false, true },
+		{ "rdmsr", ANSWER(RDMSR, 0x1a0, 0, 0, REGS), 7, 0x1a0, true, false, true },
+		{ "no entry", ANSWER(NONE, 7, 0, 0, REGS), 7, 5, false, false, false },
+		{ "unknown kind", { 3, 7, 0, 0, REGS }, 7, 5, false, false, false },
+		{ "an MSR's entry", ANSWER(RDMSR, 7, 0, 0, REGS), 7, 5, false, false, false },
+		{ "a leaf's entry", ANSWER(CPUID, 0x1a0, 0, 0, REGS), 7, 0x1a0, true, false, false },
+		{ "another leaf of the slot", ANSWER(CPUID, 7 + 64, 0, 0, REGS), 7, 5, false, false, false },
+		{ "another index", ANSWER(CPUID, 7, 4, ~0u, REGS), 7, 5, false, false, false },
+		{ "an index that no mask lets through", ANSWER(CPUID, 7, 5, 0, REGS), 7, 5, false, false, false },
+		{ "single step", ANSWER(CPUID, 7, 0, 0, REGS), 7, 5, false, true, false },
+	};
+	struct umbra_answer *table;
+	struct umbra_run *run;
+	struct guest g;
+
+	guest_new(&g, MODE_LONG64, SNIPPET(answer_cpuid));
+	run = g.vcpu.run;
+	table = (struct umbra_answer *)((char *)run + UMBRA_ANSWERS_OFFSET);
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		const struct answer_case *c = &cases[i];
+		struct snippet code = c->rdmsr ? SNIPPET(answer_rdmsr) : SNIPPET(answer_cpuid);
+
+		vcpu_load(&g.vcpu, MODE_LONG64, code);
+		memset(table, 0, UMBRA_ANSWERS * sizeof(*table));
+		/* The slot that the guest's leaf points at, whatever leaf the entry names. */
+		table[UMBRA_ANSWER_SLOT(c->rdmsr ? c->rcx : c->rax)] = c->entry;
+		run->gpr[UMBRA_RAX] = 0xffffffff00000000ULL | c->rax;
+		run->gpr[UMBRA_RCX] = 0xffffffff00000000ULL | c->rcx;
+		run->gpr[UMBRA_RBX] = run->gpr[UMBRA_RDX] = 0x5555555555555555ULL;
+		if (c->step) {
+			run->rflags |= 1 << 8;
+			run->rip = GPA_CODE + code.at[0].where - (uintptr_t)code.start; /* past the STI */
+		}
+		if (!c->answered) {
+			vcpu_expect(&g.vcpu, c->rdmsr ? VMEXIT_RDMSR : VMEXIT_CPUID, c->what);
+			check(run->rip == GPA_CODE + code.at[0].where - (uintptr_t)code.start &&
+				      (uint32_t)run->gpr[UMBRA_RAX] == c->rax &&
+				      run->gpr[UMBRA_RDX] == 0x5555555555555555ULL,
+			      "%s: %s", c->what, vcpu_describe(&g.vcpu));
+			continue;
+		}
+		vcpu_expect_io(&g.vcpu, PORT_DONE, c->what);
+		check(run->rip == GPA_CODE + code.at[1].where - (uintptr_t)code.start &&
+			      run->gpr[UMBRA_RAX] == 0x11111111 && run->gpr[UMBRA_RDX] == 0x44444444,
+		      "%s: %s rax %llx rdx %llx", c->what, vcpu_describe(&g.vcpu),
+		      (unsigned long long)run->gpr[UMBRA_RAX], (unsigned long long)run->gpr[UMBRA_RDX]);
+		if (c->rdmsr)
+			check(run->gpr[UMBRA_RBX] == 0x5555555555555555ULL && (uint32_t)run->gpr[UMBRA_RCX] == c->rcx,
+			      "%s: RBX or RCX changed", c->what);
+		else
+			check(run->gpr[UMBRA_RBX] == 0x22222222 && run->gpr[UMBRA_RCX] == 0x33333333, "%s: RBX, RCX",
+			      c->what);
+		/* The STI before it: its shadow ends with the instruction that was answered. */
+		check(!run->intr_shadow, "%s: interrupt shadow %x", c->what, run->intr_shadow);
 	}
 }

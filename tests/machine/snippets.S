@@ -101,6 +101,18 @@ snippet io_sweep		/* every port, dx counts; ends at the done port's own turn in 
 	out	%al, $0xdd
 endsnip io_sweep
 
+snippet answer_cpuid		/* RAX, RCX */
+	sti
+	X cpuid
+	X out	%al, $0xdd
+endsnip answer_cpuid
+
+snippet answer_rdmsr		/* RCX */
+	sti
+	X rdmsr
+	X out	%al, $0xdd
+endsnip answer_rdmsr
+
 snippet privileged		/* HLT intercepted; without a mark: does not exit; CR4.OSXSAVE set */
 	X cpuid
 	mov	$0x1b, %ecx
