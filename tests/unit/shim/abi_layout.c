@@ -215,3 +215,20 @@ IS(UMBRA_BAD_CR4, 6);
 IS(UMBRA_BAD_EFER, 7);
 IS(UMBRA_BAD_XCR0, 8);
 IS(UMBRA_BAD_MSR, 9);
+
+SIZE(umbra_answer, 32);
+AT(umbra_answer, kind, 0, 4);
+AT(umbra_answer, leaf, 4, 4);
+AT(umbra_answer, index, 8, 4);
+AT(umbra_answer, index_mask, 12, 4);
+AT(umbra_answer, reg, 16, 16);
+IS(UMBRA_ANSWERS, 64);
+IS(UMBRA_ANSWERS_OFFSET, 2048);
+IS(UMBRA_ANSWER_NONE, 0);
+IS(UMBRA_ANSWER_CPUID, 1);
+IS(UMBRA_ANSWER_RDMSR, 2);
+IS(UMBRA_ANSWER_SLOT(0x80000001u), 0x21);
+/* The shim indexes the table with a guest's leaf: run area and table share one page, and end with it. */
+_Static_assert(sizeof(struct umbra_run) <= UMBRA_ANSWERS_OFFSET, "the run area reaches into the answers");
+_Static_assert(UMBRA_ANSWERS_OFFSET + UMBRA_ANSWERS * sizeof(struct umbra_answer) <= UMBRA_PAGE_SIZE,
+	       "the answers reach past the page");
