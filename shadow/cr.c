@@ -127,7 +127,7 @@ static int cr8_write(struct vcpu *vcpu, uint64_t value)
 	if (value & ~0xfULL)
 		return -1;
 	lapic_set_tpr(vcpu, value);
-	if (vcpu->vm->split_irqchip || value >= old)
+	if (vm_has_lapics(vcpu->vm) || value >= old)
 		return 1;
 	vcpu->kvm->exit_reason = KVM_EXIT_SET_TPR;
 	return 0;

@@ -221,7 +221,7 @@ static int exit_pause(struct vcpu *vcpu)
 static int exit_hlt(struct vcpu *vcpu)
 {
 	vcpu_skip_insn(vcpu);
-	if (vcpu->vm->split_irqchip) {
+	if (vm_has_lapics(vcpu->vm)) {
 		vcpu->mp_state = KVM_MP_STATE_HALTED;
 		return EXIT_RESUME;
 	}

@@ -67,7 +67,7 @@ static int64_t hypercall(struct vcpu *vcpu, bool code64)
 	case KVM_HC_KICK_CPU:
 		return hypercall_kick(vcpu, (uint32_t)a1);
 	case KVM_HC_SEND_IPI:
-		if (!vcpu->vm->split_irqchip)
+		if (!vm_has_lapics(vcpu->vm))
 			return -KVM_ENOSYS;
 		return hypercall_send_ipi(vcpu, bitmap, (uint32_t)run->gpr[UMBRA_RDX], run->gpr[UMBRA_RSI] & mask,
 					  code64 ? 64 : 32);

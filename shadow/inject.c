@@ -209,12 +209,12 @@ static void exception_deliver(struct vcpu *vcpu)
 
 static bool user_interrupt_due(struct vcpu *vcpu)
 {
-	return vcpu->user_interrupt >= 0 && (!vcpu->vm->split_irqchip || lapic_accepts_pic(vcpu));
+	return vcpu->user_interrupt >= 0 && (!vm_has_lapics(vcpu->vm) || lapic_accepts_pic(vcpu));
 }
 
 static bool interrupt_due(struct vcpu *vcpu)
 {
-	return user_interrupt_due(vcpu) || (vcpu->vm->split_irqchip && lapic_pending(vcpu) >= 0);
+	return user_interrupt_due(vcpu) || (vm_has_lapics(vcpu->vm) && lapic_pending(vcpu) >= 0);
 }
 
 static bool interrupts_open(const struct vcpu *vcpu)
@@ -323,10 +323,10 @@ int inject_before_entry(struct vcpu *vcpu)
 	run->inject.flags = 0;
 	windows = events_hand_over(vcpu);
 	if (*(volatile uint8_t *)&vcpu->kvm->request_interrupt_window &&
-	    (!vcpu->vm->split_irqchip || lapic_accepts_pic(vcpu)))
+	    (!vm_has_lapics(vcpu->vm) || lapic_accepts_pic(vcpu)))
 		windows |= UMBRA_ICPT_INTR_WINDOW;
 	run->intercepts = base_intercepts(vcpu->vm) | windows;
 	run->exceptions = vcpu->guest_debug & KVM_GUESTDBG_USE_SW_BP ? 1 << EXC_BP : 0;
-	run->tpr_threshold = vcpu->vm->split_irqchip ? lapic_tpr_threshold(vcpu) : 0;
+	run->tpr_threshold = vm_has_lapics(vcpu->vm) ? lapic_tpr_threshold(vcpu) : 0;
 	return EXIT_RESUME;
 }

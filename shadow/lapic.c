@@ -330,7 +330,7 @@ static void mode_set(struct vcpu *vcpu)
 {
 	struct lapic *lapic = &vcpu->lapic;
 	/* Without a split irqchip the APICs are the VMM's. */
-	bool enabled = vcpu->vm->split_irqchip && vcpu->apic_base & APIC_BASE_ENABLE;
+	bool enabled = vm_has_lapics(vcpu->vm) && vcpu->apic_base & APIC_BASE_ENABLE;
 
 	__atomic_store_n(&lapic->enabled, enabled, __ATOMIC_RELAXED);
 	__atomic_store_n(&lapic->x2apic, enabled && vcpu->apic_base & APIC_BASE_X2APIC, __ATOMIC_RELAXED);

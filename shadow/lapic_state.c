@@ -25,7 +25,7 @@ int lapic_get_state(struct vcpu *vcpu, struct kvm_lapic_state *state)
 {
 	struct lapic *lapic = &vcpu->lapic;
 
-	if (!vcpu->vm->split_irqchip)
+	if (!vm_has_lapics(vcpu->vm))
 		return -EINVAL;
 	/* Nothing may hang on what the registers do not show. */
 	lapic_timer_check(vcpu, clock_host_tsc());
@@ -72,7 +72,7 @@ int lapic_set_state(struct vcpu *vcpu, const struct kvm_lapic_state *state)
 	uint32_t svr = 0xff | APIC_SVR_ENABLE | APIC_SVR_FOCUS;
 	uint64_t guest_deadline = lapic->timer_guest_deadline;
 
-	if (!vcpu->vm->split_irqchip)
+	if (!vm_has_lapics(vcpu->vm))
 		return -EINVAL;
 	if (lapic->x2apic && vcpu->vm->x2apic_api_32bit_ids && get(state, APIC_ID) != vcpu->id)
 		return -EINVAL;

@@ -266,7 +266,7 @@ int vcpu_init(struct vcpu *vcpu, struct vm *vm, uint32_t id)
 	vcpu->cr4_guest_bits = CR4_WITHOUT_CPUID & vm->info.guest_cr4;
 	vcpu->xcr0_guest_bits = 0;
 	vcpu->efer_guest_bits = 1; /* SCE */
-	vcpu->mp_state = vm->split_irqchip && !vcpu_is_bsp(vcpu) ? KVM_MP_STATE_UNINITIALIZED : KVM_MP_STATE_RUNNABLE;
+	vcpu->mp_state = vm_has_lapics(vm) && !vcpu_is_bsp(vcpu) ? KVM_MP_STATE_UNINITIALIZED : KVM_MP_STATE_RUNNABLE;
 	vcpu->spin = 64;
 	vcpu_reset(vcpu, false);
 	ret = msr_init(vcpu);

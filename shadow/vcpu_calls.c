@@ -145,13 +145,13 @@ CALL(get_cpuid2)
 CALL(get_lapic)
 {
 	UNUSED_ARGS;
-	return vcpu->vm->split_irqchip ? lapic_get_state(vcpu, buf) : -EINVAL;
+	return vm_has_lapics(vcpu->vm) ? lapic_get_state(vcpu, buf) : -EINVAL;
 }
 
 CALL(set_lapic)
 {
 	UNUSED_ARGS;
-	return vcpu->vm->split_irqchip ? lapic_set_state(vcpu, buf) : -EINVAL;
+	return vm_has_lapics(vcpu->vm) ? lapic_set_state(vcpu, buf) : -EINVAL;
 }
 
 /* No TPR access of a guest goes to the VMM: there is nothing to report, so that the wish is taken and costs nothing. */
@@ -170,7 +170,7 @@ CALL(set_vapic_addr)
 	uint32_t word;
 
 	UNUSED_ARGS;
-	if (!vcpu->vm->split_irqchip)
+	if (!vm_has_lapics(vcpu->vm))
 		return -EINVAL;
 	return addr->vapic_addr && vm_read_gpa(vcpu->vm, addr->vapic_addr, &word, sizeof(word)) ? -EINVAL : 0;
 }

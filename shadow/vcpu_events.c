@@ -76,7 +76,7 @@ int state_get_events(struct vcpu *vcpu, struct kvm_vcpu_events *events)
 	events->nmi.injected = vcpu->nmi_injected;
 	events->nmi.pending = vcpu->nmi_pending != 0;
 	events->nmi.masked = !!(shadow & UMBRA_SHADOW_NMI);
-	events->smi.latched_init = vcpu->vm->split_irqchip && atomic_load(&vcpu->lapic.init_pending);
+	events->smi.latched_init = vm_has_lapics(vcpu->vm) && atomic_load(&vcpu->lapic.init_pending);
 	if (vcpu->vm->triple_fault_event) {
 		events->triple_fault.pending = vcpu->triple_fault;
 		events->flags |= KVM_VCPUEVENT_VALID_TRIPLE_FAULT;
@@ -153,10 +153,10 @@ int state_set_events(struct vcpu *vcpu, const struct kvm_vcpu_events *events)
 	vcpu->nmi_injected = events->nmi.injected;
 	if (events->flags & KVM_VCPUEVENT_VALID_NMI_PENDING)
 		vcpu->nmi_pending = events->nmi.pending ? 1 : 0;
-	if (events->flags & KVM_VCPUEVENT_VALID_SIPI_VECTOR && vcpu->vm->split_irqchip)
+	if (events->flags & KVM_VCPUEVENT_VALID_SIPI_VECTOR && vm_has_lapics(vcpu->vm))
 		atomic_store(&vcpu->lapic.sipi_vector,
 			     events->sipi_vector & 0xff ? 0x100 | (events->sipi_vector & 0xff) : 0);
-	if (events->flags & KVM_VCPUEVENT_VALID_SMM && vcpu->vm->split_irqchip)
+	if (events->flags & KVM_VCPUEVENT_VALID_SMM && vm_has_lapics(vcpu->vm))
 		atomic_store(&vcpu->lapic.init_pending, events->smi.latched_init ? 1 : 0);
 	if (events->flags & KVM_VCPUEVENT_VALID_TRIPLE_FAULT)
 		vcpu->triple_fault = events->triple_fault.pending;
@@ -174,7 +174,7 @@ int state_get_mp(struct vcpu *vcpu, struct kvm_mp_state *mp)
 int state_set_mp(struct vcpu *vcpu, const struct kvm_mp_state *mp)
 {
 	/* Without a LAPIC of its own here, a vCPU has no other state. */
-	if (!vcpu->vm->split_irqchip && mp->mp_state != KVM_MP_STATE_RUNNABLE)
+	if (!vm_has_lapics(vcpu->vm) && mp->mp_state != KVM_MP_STATE_RUNNABLE)
 		return -EINVAL;
 	switch (mp->mp_state) {
 	case KVM_MP_STATE_RUNNABLE:
@@ -198,7 +198,7 @@ int state_interrupt(struct vcpu *vcpu, uint32_t vector)
 {
 	if (vector > 255)
 		return -EINVAL;
-	if (!vcpu->vm->split_irqchip) {
+	if (!vm_has_lapics(vcpu->vm)) {
 		vcpu->interrupt = (struct pending_interrupt) { .injected = true, .vector = vector };
 		return 0;
 	}

@@ -204,7 +204,7 @@ static int vcpu_block(struct vcpu *vcpu)
 static bool window_for_user(struct vcpu *vcpu)
 {
 	return inject_can_take_interrupt(vcpu) && vcpu->user_interrupt < 0 &&
-	       (!vcpu->vm->split_irqchip || lapic_accepts_pic(vcpu));
+	       (!vm_has_lapics(vcpu->vm) || lapic_accepts_pic(vcpu));
 }
 
 /* Everything that is due before an entry. Back with EXIT_RESUME the vCPU is announced as in the guest. */
@@ -302,7 +302,7 @@ static int run_start(struct vcpu *vcpu)
 
 	if (kvm->kvm_valid_regs | kvm->kvm_dirty_regs)
 		return -EINVAL; /* KVM_CAP_SYNC_REGS is 0 */
-	if (!vcpu->vm->split_irqchip) {
+	if (!vm_has_lapics(vcpu->vm)) {
 		uint64_t cr8 = kvm->cr8;
 
 		if (cr8 & ~0xfULL)

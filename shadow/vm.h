@@ -15,6 +15,7 @@
 #define VM_MAX_SLOTS 509   /* KVM_CAP_NR_MEMSLOTS; slot n of the KVM API is region n of the shim */
 #define VM_MAX_ROUTES 1024 /* KVM_CAP_IRQ_ROUTING: GSIs */
 
+struct irqchip;
 struct vcpu;
 
 /* One memory slot; read on vCPU threads without a lock (see vm_slots_find). */
@@ -65,6 +66,7 @@ struct vm {
 	atomic_uint vcpus;		     /* A */
 	bool created;			     /* V: KVM_CREATE_VM done */
 	bool split_irqchip;	   /* V, set before the first vCPU: LAPICs in the shadow, PIC and I/O APIC in the VMM */
+	struct irqchip *irqchip;   /* V, set before the first vCPU: PIC and I/O APIC in the shadow too */
 	uint32_t ioapic_pins;	   /* V: KVM_CAP_SPLIT_IRQCHIP's argument */
 	bool x2apic_api_32bit_ids; /* V: KVM_CAP_X2APIC_API bit 0 */
 	bool x2apic_no_broadcast_quirk; /* V: KVM_CAP_X2APIC_API bit 1 */
@@ -82,6 +84,12 @@ struct vm {
 	uint64_t manual_dirty_protect;		/* V */
 	struct slot_dirty *dirty[VM_MAX_SLOTS]; /* V: dirty bits fetched but not yet cleared (manual protect) */
 };
+
+/* LAPICs in the shadow, whoever has the PIC and the I/O APIC. */
+static inline bool vm_has_lapics(const struct vm *vm)
+{
+	return vm->split_irqchip || vm->irqchip;
+}
 
 /* Guest-physical range to the shadow's memory: NULL unless all of [gpa, gpa + len) lies in one slot
  * (and, with write, one that is not read-only). Any thread. No vector registers. */
