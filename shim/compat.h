@@ -6,6 +6,7 @@
 
 #include <linux/mm.h>
 #include <asm/cpufeature.h>
+#include <asm/msr.h>
 
 static inline void compat_vm_flags(struct vm_area_struct *vma, unsigned long set, unsigned long clear)
 {
@@ -21,5 +22,16 @@ static inline void compat_vm_flags(struct vm_area_struct *vma, unsigned long set
 #else
 #define compat_has_fred() false
 #endif
+
+/* Zen 5 and later: the host kernel may have chosen this against SRSO attacks by guests. */
+static inline void compat_bp_spec_reduce(bool on)
+{
+#ifdef MSR_ZEN4_BP_CFG_BP_SPEC_REDUCE_BIT
+	u64 value, bit = BIT_ULL(MSR_ZEN4_BP_CFG_BP_SPEC_REDUCE_BIT);
+
+	if (cpu_feature_enabled(X86_FEATURE_SRSO_BP_SPEC_REDUCE) && !rdmsrl_safe(MSR_ZEN4_BP_CFG, &value))
+		wrmsrl(MSR_ZEN4_BP_CFG, on ? value | bit : value & ~bit);
+#endif
+}
 
 #endif

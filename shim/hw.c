@@ -8,6 +8,8 @@
 #include <linux/reboot.h>
 #include <linux/smp.h>
 #include <linux/suspend.h>
+#include <asm/msr.h>
+#include <asm/reboot.h>
 
 /*
  * Virtualization is on on every online CPU while a VM exists. (S9) The CPU hotplug core calls cpu_online for each
@@ -18,26 +20,75 @@ static DEFINE_MUTEX(hw_lock);
 static int hw_users;	  /* under hw_lock */
 static int hotplug_state; /* under hw_lock: > 0 while it is on */
 static bool hw_sleeping;  /* written by the notifiers, one at a time */
+static bool emergency_ours;
+DEFINE_PER_CPU(bool, hw_on);
+
+static int hw_enable(void)
+{
+	unsigned long flags;
+	int r = 0;
+
+	local_irq_save(flags);
+	if (!this_cpu_read(hw_on)) {
+		r = shim_ops->cpu_enable();
+		this_cpu_write(hw_on, !r);
+		if (!r && shim_features & UMBRA_FEAT_RDTSCP)
+			rdmsrl(MSR_TSC_AUX, *this_cpu_ptr(&host_tsc_aux));
+	}
+	local_irq_restore(flags);
+	return r;
+}
+
+/* Also in an emergency: no locks, no allocation. */
+static void hw_disable(void)
+{
+	unsigned long flags;
+
+	local_irq_save(flags);
+	if (this_cpu_read(hw_on)) {
+		this_cpu_write(vcpu_current, NULL);
+		shim_ops->cpu_disable();
+		this_cpu_write(hw_on, false);
+	}
+	local_irq_restore(flags);
+}
+
+/*
+ * A crash or an emergency reboot: the next kernel needs CPUs that are out of virtualization. The kernel has one place for
+ * such a callback; kvm_intel or kvm_amd holds it while it is loaded, and its callback does the same.
+ */
+static void hw_emergency(bool on)
+{
+	bool kvm_loaded = __symbol_get("kvm_rebooting");
+
+	if (kvm_loaded)
+		__symbol_put("kvm_rebooting");
+	if (on && !kvm_loaded)
+		cpu_emergency_register_virt_callback(hw_disable);
+	else if (!on && emergency_ours)
+		cpu_emergency_unregister_virt_callback(hw_disable);
+	emergency_ours = on && !kvm_loaded;
+}
 
 static int hw_cpu_online(unsigned int cpu)
 {
-	return READ_ONCE(hw_sleeping) ? 0 : shim_ops->cpu_enable();
+	return READ_ONCE(hw_sleeping) ? 0 : hw_enable();
 }
 
 static int hw_cpu_offline(unsigned int cpu)
 {
-	shim_ops->cpu_disable();
+	hw_disable();
 	return 0;
 }
 
 static void hw_cpu_disable(void *unused)
 {
-	shim_ops->cpu_disable();
+	hw_disable();
 }
 
 static void hw_cpu_enable_again(void *unused)
 {
-	if (shim_ops->cpu_enable())
+	if (hw_enable())
 		pr_err("cannot switch virtualization on again on CPU %d\n", smp_processor_id());
 }
 
@@ -50,7 +101,7 @@ int hw_get(void)
 		r = cpuhp_setup_state(CPUHP_AP_ONLINE_DYN, "umbra:online", hw_cpu_online, hw_cpu_offline);
 		if (r >= 0) {
 			hotplug_state = r;
-			shim_ops->emergency(true);
+			hw_emergency(true);
 			r = 0;
 		}
 	}
@@ -66,7 +117,7 @@ void hw_put(void)
 {
 	mutex_lock(&hw_lock);
 	if (!--hw_users) {
-		shim_ops->emergency(false);
+		hw_emergency(false);
 		cpuhp_remove_state(hotplug_state);
 		hotplug_state = 0;
 	}
@@ -88,7 +139,7 @@ static void hw_wake(void)
 	mutex_unlock(&hw_lock);
 }
 
-/* Firmware and kexec want the CPUs out of VMX; a RUN meanwhile finds them off and waits for its thread to be frozen. */
+/* Firmware and kexec want the CPUs out of virtualization; a RUN meanwhile finds them off and waits for its thread to be frozen. */
 static int hw_pm(struct notifier_block *nb, unsigned long event, void *unused)
 {
 	switch (event) {

@@ -10,7 +10,10 @@
 #include <linux/sched/mm.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
+#include <asm/fpu/xcr.h>
 #include <asm/tsc.h>
+
+#include "compat.h"
 
 const struct shim_ops *shim_ops;
 struct limits shim_limits;
@@ -160,16 +163,51 @@ static struct miscdevice dev = {
 	.fops = &dev_fops,
 };
 
+int shim_refuse(const char *why, const char *what)
+{
+	pr_err("not loaded: %s%s\n", why, what);
+	return -EOPNOTSUPP;
+}
+
+/* What is the same for both vendors. */
+static int __init limits_init(void)
+{
+	if (compat_has_fred())
+		return shim_refuse("FRED is in use: boot with fred=off", "");
+	if (!boot_cpu_has(X86_FEATURE_TSC) || !tsc_khz)
+		return shim_refuse("the TSC's frequency is not known", "");
+	shim_limits = (struct limits) {
+		.user_end = TASK_SIZE_MAX,
+		.gpa_bits = min_t(u32, boot_cpu_data.x86_phys_bits, 46),
+		.cr0_may = X86_CR0_PE | X86_CR0_MP | X86_CR0_EM | X86_CR0_TS | X86_CR0_ET | X86_CR0_NE | X86_CR0_WP |
+			   X86_CR0_AM | X86_CR0_NW | X86_CR0_CD | X86_CR0_PG,
+		/* No VMXE, SMXE, LA57, PKE, CET, PKS: the shim does not switch what they need. */
+		.cr4_may = X86_CR4_VME | X86_CR4_PVI | X86_CR4_TSD | X86_CR4_DE | X86_CR4_PSE | X86_CR4_PAE |
+			   X86_CR4_MCE | X86_CR4_PGE | X86_CR4_PCE | X86_CR4_OSFXSR | X86_CR4_OSXMMEXCPT |
+			   X86_CR4_UMIP | X86_CR4_FSGSBASE | X86_CR4_PCIDE | X86_CR4_OSXSAVE | X86_CR4_SMEP |
+			   X86_CR4_SMAP,
+		.efer_may = EFER_SCE | EFER_LME | EFER_LMA | EFER_NX,
+	};
+	if (boot_cpu_has(X86_FEATURE_OSXSAVE)) {
+		host_xcr0 = xgetbv(XCR_XFEATURE_ENABLED_MASK);
+		shim_limits.xcr0_may = host_xcr0 & (XFEATURE_MASK_FPSSE | XFEATURE_MASK_YMM | XFEATURE_MASK_AVX512);
+	} else {
+		shim_limits.cr4_may &= ~X86_CR4_OSXSAVE;
+	}
+	return 0;
+}
+
 static int __init umbra_init(void)
 {
 	int r;
 
-	shim_ops = &vmx_ops;
-	shim_limits.user_end = TASK_SIZE_MAX;
-	r = shim_ops->setup(&shim_limits, &shim_features);
+	shim_ops = cpuid_ecx(0x80000001) & BIT(2) ? &svm_ops : &vmx_ops;
+	r = limits_init() ?: shim_ops->setup(&shim_limits, &shim_features);
 	if (r)
 		return r;
-	r = hw_init();
+	r = boot_cpu_has(X86_FEATURE_FSGSBASE)
+		    ? hw_init()
+		    : shim_refuse("the CPU lacks ", "FSGSBASE (or the kernel was booted with nofsgsbase)");
 	if (r)
 		goto teardown;
 	r = misc_register(&dev);

@@ -37,7 +37,7 @@ struct vm {
 };
 
 struct vcpu {
-	unsigned long host_rsp;		 /* first: vmx_entry.S */
+	unsigned long host_rsp;		 /* VMX's; first: entry.S */
 	struct umbra_run *run;		 /* C: the shared page; of its exit part nothing is ever read */
 	void *vapic;			 /* C: virtual-APIC page, shared */
 	struct vm *vm;			 /* C */
@@ -70,11 +70,10 @@ enum run_result {
 struct shim_ops {
 	__u32 hw; /* UMBRA_HW_* */
 	const struct pt_format *pt_format;
-	/* Fills in limits and features; a line in the log and an errno where something is missing. */
+	/* Fits limits and features to the CPU; a line in the log and an errno where something is missing. */
 	int (*setup)(struct limits *limits, __u64 *features);
 	void (*teardown)(void);
-	void (*emergency)(bool on); /* crashes and emergency reboots: switch off on every CPU */
-	int (*cpu_enable)(void);    /* on that CPU; both idempotent */
+	int (*cpu_enable)(void); /* on that CPU, interrupts off; hw_on tells whether it is */
 	void (*cpu_disable)(void);
 	int (*vcpu_create)(struct vcpu *vcpu);
 	void (*vcpu_destroy)(struct vcpu *vcpu);
@@ -83,24 +82,28 @@ struct shim_ops {
 	int (*vcpu_load)(struct vcpu *vcpu);
 	/* Interrupts off, after vcpu_load. flush: second-level translations changed. */
 	enum run_result (*vcpu_enter)(struct vcpu *vcpu, bool flush);
-	/* Interrupts off, after vcpu_load: write vcpu->dirty groups of vcpu->in; read groups into the shared page. */
-	void (*vcpu_store_dirty)(struct vcpu *vcpu);
+	/* Interrupts off, after vcpu_load: groups into the shared page; vcpu->dirty ones are stored first. */
 	void (*vcpu_fetch)(struct vcpu *vcpu, __u64 groups);
 };
 
 extern const struct shim_ops *shim_ops;
-extern const struct shim_ops vmx_ops;
+extern const struct shim_ops vmx_ops, svm_ops;
 extern struct limits shim_limits;
 extern __u64 shim_features;
 extern atomic_long_t stat_vms, stat_vcpus, stat_pages;
 
+int shim_refuse(const char *why, const char *what); /* not to load: says so */
+
 /* hw.c: the CPUs' virtualization hardware is on while somebody holds it. */
+DECLARE_PER_CPU(bool, hw_on);
 int hw_get(void);
 void hw_put(void);
 int hw_init(void);
 void hw_exit(void);
 
 /* vcpu.c */
+extern u64 host_xcr0;
+DECLARE_PER_CPU(u64, host_tsc_aux);
 DECLARE_PER_CPU(struct vcpu *, vcpu_current); /* whose state the hardware of this CPU has */
 int vcpu_create(struct vm *vm);
 void vcpu_leave_guest(void *unused);

@@ -180,9 +180,10 @@ struct umbra_msrs {
 /* An event: to be injected, or one whose delivery an exit interrupted. (SDM 3C 25.8.3) */
 #define UMBRA_EVENT_VALID (1 << 0)
 #define UMBRA_EVENT_ERROR_CODE (1 << 1)
-#define UMBRA_EVENT_INTR 0     /* external interrupt; vector 0..255 */
-#define UMBRA_EVENT_NMI 2      /* vector 2 */
-#define UMBRA_EVENT_EXC 3      /* hardware exception; vector 0..31 */
+#define UMBRA_EVENT_INTR 0 /* external interrupt; vector 0..255 */
+#define UMBRA_EVENT_NMI 2  /* vector 2 */
+#define UMBRA_EVENT_EXC 3  /* hardware exception; vector 0..31 */
+/* SVM has no SOFT types and no ICEBP (BAD_EVENT): an interrupted INT n, INT3, INTO is executed again. */
 #define UMBRA_EVENT_SOFT_INT 4 /* INT n; insn_len 1..15 */
 #define UMBRA_EVENT_ICEBP 5    /* INT1; vector 1; insn_len 1..15 */
 #define UMBRA_EVENT_SOFT_EXC 6 /* INT3, INTO; vector 3 or 4; insn_len 1..15 */
@@ -195,13 +196,13 @@ struct umbra_event {
 };
 
 /* Bits of intr_shadow. (SDM 3C 25.4.2) */
-#define UMBRA_SHADOW_STI (1 << 0)
+#define UMBRA_SHADOW_STI (1 << 0) /* SVM: also MOV SS */
 #define UMBRA_SHADOW_MOV_SS (1 << 1)
-#define UMBRA_SHADOW_NMI (1 << 3) /* NMIs are blocked until IRET */
+#define UMBRA_SHADOW_NMI (1 << 3) /* NMIs are blocked until IRET. SVM: the user side keeps account */
 
 /* Intercepts the caller may add to the shim's fixed set (it can take none away). */
 #define UMBRA_ICPT_INTR_WINDOW (1 << 0) /* exit when the guest can take an external interrupt */
-#define UMBRA_ICPT_NMI_WINDOW (1 << 1)	/* exit when the guest can take an NMI */
+#define UMBRA_ICPT_NMI_WINDOW (1 << 1)	/* exit when the guest can take an NMI; SVM: at an IRET, before it */
 #define UMBRA_ICPT_HLT (1 << 2)
 #define UMBRA_ICPT_PAUSE (1 << 3) /* exit on a PAUSE loop (SDM 3C 26.1.3), where the CPU detects such */
 #define UMBRA_ICPT_ALL ((1 << 4) - 1)
@@ -215,7 +216,7 @@ struct umbra_event {
 #define UMBRA_EXIT_INTERRUPTED 1 /* a kick or work for the calling thread (a signal); call RUN again */
 #define UMBRA_EXIT_DEADLINE 2	 /* deadline_tsc has passed */
 #define UMBRA_EXIT_MEM 3	 /* guest-physical access that no region allows: gpa, gva, access, error */
-#define UMBRA_EXIT_HARDWARE 4	 /* any other: hw_reason, hw_info, hw_detail, hw_error_code, insn_len */
+#define UMBRA_EXIT_HARDWARE 4	 /* any other: hw_reason, hw_info, hw_info2, hw_detail, hw_error_code, insn_len */
 #define UMBRA_EXIT_BAD_STATE 5	 /* the state handed in cannot be entered, nothing ran: rule, hw_reason, hw_info */
 
 #define UMBRA_MEM_READ (1 << 0)
@@ -247,14 +248,15 @@ struct umbra_exit {
 	__u64 valid;		  /* the UMBRA_STATE_* groups stored by this exit */
 	struct umbra_event event; /* delivery of this event was cut short; hand it in again */
 	__u32 hw_reason;	  /* VMX: basic exit reason (SDM 3D C); SVM: EXITCODE (APM 2 C) */
-	__u32 insn_len;		  /* bytes of the instruction that exited; means nothing where there is none */
-	__u64 hw_info;		  /* VMX: exit qualification (SDM 3C 28.2.1); SVM: EXITINFO1 */
-	__u32 hw_detail;	  /* VMX: interruption information for exceptions, else instruction information */
-	__u32 hw_error_code;	  /* VMX: of an exception */
-	__u64 gpa;		  /* bytes */
-	__u64 gva;		  /* bytes */
-	__u32 access;		  /* UMBRA_MEM_* */
-	__s32 error;		  /* with UMBRA_MEM_FAULT: negative errno of the caller's memory */
+	__u32 insn_len; /* bytes of the instruction that exited; means nothing where there is none. SVM: 0 if not known */
+	__u64 hw_info;	     /* VMX: exit qualification (SDM 3C 28.2.1); SVM: EXITINFO1 */
+	__u64 hw_info2;	     /* SVM: EXITINFO2; of a #DB the guest's DR6 */
+	__u32 hw_detail;     /* VMX: interruption information for exceptions, else instruction information */
+	__u32 hw_error_code; /* VMX: of an exception */
+	__u64 gpa;	     /* bytes */
+	__u64 gva;	     /* bytes */
+	__u32 access;	     /* UMBRA_MEM_* */
+	__s32 error;	     /* with UMBRA_MEM_FAULT: negative errno of the caller's memory */
 };
 
 struct umbra_dtable {

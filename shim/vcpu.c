@@ -3,10 +3,13 @@
 
 #include <linux/anon_inodes.h>
 #include <linux/fs.h>
+#include <linux/hw_breakpoint.h>
 #include <linux/sched/signal.h>
 #include <linux/slab.h>
 #include <linux/smp.h>
+#include <asm/debugreg.h>
 #include <asm/fpu/api.h>
+#include <asm/msr.h>
 
 #include "compat.h"
 
@@ -18,6 +21,8 @@
 #define WORK_ANY (WORK_USER | _TIF_NEED_RESCHED)
 
 DEFINE_PER_CPU(struct vcpu *, vcpu_current);
+DEFINE_PER_CPU(u64, host_tsc_aux);
+u64 host_xcr0;
 
 static unsigned long thread_flags(void)
 {
@@ -72,6 +77,40 @@ static int vcpu_load(struct vcpu *vcpu)
 	return likely(this_cpu_read(vcpu_current) == vcpu) ? 0 : shim_ops->vcpu_load(vcpu);
 }
 
+static void xcr0_write(u64 xcr0)
+{
+	asm volatile("xsetbv" : : "c"(0), "a"((u32)xcr0), "d"((u32)(xcr0 >> 32)));
+}
+
+/*
+ * What no hardware control of either vendor switches is the guest's from here to registers_host(), only where it differs;
+ * the values were checked when they were handed in. DR0-DR3 only while a breakpoint of the guest is on. (S4, S5)
+ */
+static void registers_guest(const struct umbra_run *in)
+{
+	if (unlikely(in->dr7 & 0xff)) {
+		set_debugreg(0UL, 7);
+		set_debugreg(in->dr[0], 0);
+		set_debugreg(in->dr[1], 1);
+		set_debugreg(in->dr[2], 2);
+		set_debugreg(in->dr[3], 3);
+	}
+	if (shim_features & UMBRA_FEAT_RDTSCP && in->msr.tsc_aux != this_cpu_read(host_tsc_aux))
+		native_wrmsrl(MSR_TSC_AUX, in->msr.tsc_aux);
+	if (in->cr4 & X86_CR4_OSXSAVE && in->xcr0 != host_xcr0)
+		xcr0_write(in->xcr0);
+}
+
+static void registers_host(const struct umbra_run *in)
+{
+	if (in->cr4 & X86_CR4_OSXSAVE && in->xcr0 != host_xcr0)
+		xcr0_write(host_xcr0);
+	if (shim_features & UMBRA_FEAT_RDTSCP && in->msr.tsc_aux != this_cpu_read(host_tsc_aux))
+		native_wrmsrl(MSR_TSC_AUX, this_cpu_read(host_tsc_aux));
+	if (unlikely(hw_breakpoint_active()))
+		hw_breakpoint_restore();
+}
+
 /*
  * One world switch, or none if there is work for this thread. guest_cpu is announced before the last look at kicks
  * and at the tables' generation; whoever changes one of them looks at guest_cpu afterwards, so nothing gets lost.
@@ -93,7 +132,9 @@ static enum run_result enter_once(struct vcpu *vcpu)
 		/* The thread's FPU state is the guest's: have it in the registers. */
 		if (test_thread_flag(TIF_NEED_FPU_LOAD))
 			switch_fpu_return();
+		registers_guest(&vcpu->in);
 		result = shim_ops->vcpu_enter(vcpu, flush);
+		registers_host(&vcpu->in);
 	}
 	WRITE_ONCE(vcpu->guest_cpu, -1);
 	local_irq_enable();
@@ -112,7 +153,6 @@ static long run_return(struct vcpu *vcpu, __u32 reason, __u64 groups)
 	if (groups) {
 		if (vcpu_load(vcpu))
 			return -EIO;
-		shim_ops->vcpu_store_dirty(vcpu);
 		shim_ops->vcpu_fetch(vcpu, groups);
 		local_irq_enable();
 	}

@@ -5,27 +5,21 @@
 #include "vmx.h"
 
 #include <linux/cpu.h>
-#include <linux/module.h>
 #include <linux/slab.h>
 #include <linux/smp.h>
 #include <asm/cpu_entry_area.h>
 #include <asm/desc.h>
-#include <asm/fpu/xcr.h>
 #include <asm/perf_event.h>
 #include <asm/msr.h>
 #include <asm/nospec-branch.h>
-#include <asm/reboot.h>
 #include <asm/tlbflush.h>
 #include <asm/tsc.h>
 
 struct vmx_config vmx;
-DEFINE_PER_CPU(u64, vmx_tsc_aux);
 static DEFINE_PER_CPU(void *, vmx_region);
-static DEFINE_PER_CPU(bool, vmx_on);
 static DEFINE_PER_CPU(struct list_head, vmx_active);
 static DEFINE_IDA(vmx_vpids);
 static unsigned long *msr_bitmap; /* one for all: it is the same for each */
-static bool emergency_ours;
 
 /* VMX's own encoding of the second-level entries. (SDM 3C 29.3.2) */
 #define EPT_RWX (VMX_EPT_READABLE_MASK | VMX_EPT_WRITABLE_MASK | VMX_EPT_EXECUTABLE_MASK)
@@ -81,28 +75,20 @@ static void vmx_insn_vmptrld(void *vmcs)
 	asm volatile("1: vmptrld %0\n2:\n" _ASM_EXTABLE(1b, 2b) : : "m"(pa) : "cc", "memory");
 }
 
-/* All of this CPU's VMCSs to memory, then out of VMX. Also in an emergency: no locks, no allocation. */
+/* All of this CPU's VMCSs to memory, then out of VMX. */
 static void vmx_cpu_disable(void)
 {
 	struct hw_vcpu *hw, *next;
-	unsigned long flags;
 
-	local_irq_save(flags);
-	if (!this_cpu_read(vmx_on))
-		goto out;
 	list_for_each_entry_safe (hw, next, this_cpu_ptr(&vmx_active), active) {
 		vmx_insn_vmclear(hw->vmcs);
 		list_del(&hw->active);
 		hw->launched = false;
 		WRITE_ONCE(hw->cpu, -1);
 	}
-	this_cpu_write(vcpu_current, NULL);
-	this_cpu_write(vmx_on, false);
 	asm volatile("1: vmxoff\n2:\n" _ASM_EXTABLE(1b, 2b) : : : "cc", "memory");
 	cr4_clear_bits_irqsoff(X86_CR4_VMXE);
 	intel_pt_handle_vmx(0);
-out:
-	local_irq_restore(flags);
 }
 
 static bool vmx_unlocked(void)
@@ -114,33 +100,19 @@ static bool vmx_unlocked(void)
 
 static int vmx_cpu_enable(void)
 {
-	unsigned long flags;
-	int r = 0;
-
-	local_irq_save(flags);
-	if (this_cpu_read(vmx_on))
-		goto out;
-	r = -EBUSY;
 	if (cr4_read_shadow() & X86_CR4_VMXE)
-		goto out;
-	r = -EIO;
+		return -EBUSY;
 	if (!vmx_unlocked())
-		goto out;
+		return -EIO;
 	intel_pt_handle_vmx(1);
 	cr4_set_bits_irqsoff(X86_CR4_VMXE);
 	if (vmx_insn_vmxon(__pa(this_cpu_read(vmx_region)))) {
-		this_cpu_write(vmx_on, true);
-		if (vmx.has_tsc_aux)
-			rdmsrl(MSR_TSC_AUX, *this_cpu_ptr(&vmx_tsc_aux));
 		vmx_flush(VMX_EPT_EXTENT_GLOBAL, 0);
-		r = 0;
-	} else {
-		cr4_clear_bits_irqsoff(X86_CR4_VMXE);
-		intel_pt_handle_vmx(0);
+		return 0;
 	}
-out:
-	local_irq_restore(flags);
-	return r;
+	cr4_clear_bits_irqsoff(X86_CR4_VMXE);
+	intel_pt_handle_vmx(0);
+	return -EIO;
 }
 
 /* On the CPU where the VMCS is active (or was: then there is nothing to do). */
@@ -184,7 +156,7 @@ static int vmx_vcpu_load(struct vcpu *vcpu)
 		smp_call_function_single(cpu, vmx_deactivate, hw, 1);
 		local_irq_disable();
 	}
-	if (!this_cpu_read(vmx_on)) {
+	if (!this_cpu_read(hw_on)) {
 		local_irq_enable();
 		return -EIO;
 	}
@@ -306,12 +278,6 @@ static int vmx_vcpu_create(struct vcpu *vcpu)
 
 /* ---- set-up: what this CPU can do ---- */
 
-static int refuse(const char *why, const char *what)
-{
-	pr_err("not loaded: %s%s\n", why, what);
-	return -EOPNOTSUPP;
-}
-
 /* Control fields: which MSR says what is allowed, what is needed, what is used where it is there. (SDM 3D A.2) */
 static const struct {
 	u32 msr;
@@ -353,7 +319,7 @@ static int setup_controls(void)
 			allowed = 0; /* the MSR came with the feature */
 		*controls[i].result = constrain(controls[i].need | controls[i].want, allowed, allowed >> 32);
 		if ((*controls[i].result & controls[i].need) != controls[i].need)
-			return refuse("the CPU lacks ", controls[i].lacks);
+			return shim_refuse("the CPU lacks ", controls[i].lacks);
 	}
 	vmx.can_ple = vmx.procbased2 & SECONDARY_EXEC_PAUSE_LOOP_EXITING;
 	vmx.procbased2 &= ~SECONDARY_EXEC_PAUSE_LOOP_EXITING; /* on request */
@@ -379,7 +345,7 @@ static int setup_mitigations(void)
 		   (boot_cpu_has_bug(X86_BUG_MMIO_STALE_DATA) && !cpu_mitigations_off());
 	if (boot_cpu_has_bug(X86_BUG_L1TF) && l1tf_mitigation != L1TF_MITIGATION_OFF) {
 		if (!boot_cpu_has(X86_FEATURE_FLUSH_L1D))
-			return refuse(
+			return shim_refuse(
 				"L1TF: this CPU's microcode has no L1D flush; update it, or boot with l1tf=off if you accept the risk",
 				"");
 		vmx.flush_l1d = true;
@@ -396,12 +362,11 @@ static int setup_features(struct limits *limits, __u64 *features)
 	rdmsrl(MSR_IA32_VMX_EPT_VPID_CAP, ept);
 	if (~ept & (VMX_EPT_PAGE_WALK_4_BIT | VMX_EPTP_WB_BIT | VMX_EPT_INVEPT_BIT | VMX_EPT_EXTENT_CONTEXT_BIT |
 		    VMX_EPT_EXTENT_GLOBAL_BIT))
-		return refuse("the CPU lacks ", "write-back EPT tables or INVEPT");
+		return shim_refuse("the CPU lacks ", "write-back EPT tables or INVEPT");
 	vmx.revision = basic & 0x7fffffff;
 	vmx.timer_shift = misc & 0x1f;
 	/* Two milliseconds: no guest holds a CPU without an exit, whatever it does to its interrupts. (S10) */
 	vmx.timer_bound = max_t(u64, 2ULL * tsc_khz >> vmx.timer_shift, 1);
-	vmx.has_tsc_aux = vmx.procbased2 & SECONDARY_EXEC_ENABLE_RDTSCP;
 	rdmsrl(MSR_IA32_VMX_CR0_FIXED0, vmx.cr0_fixed0);
 	rdmsrl(MSR_IA32_VMX_CR4_FIXED0, vmx.cr4_fixed0);
 	rdmsrl(MSR_IA32_VMX_CR4_FIXED1, cr4_fixed1);
@@ -410,25 +375,10 @@ static int setup_features(struct limits *limits, __u64 *features)
 	rdmsrl(MSR_CSTAR, vmx.cstar);
 	rdmsrl(MSR_SYSCALL_MASK, vmx.fmask);
 
-	limits->gpa_bits = min_t(u32, boot_cpu_data.x86_phys_bits, 46);
-	limits->cr0_may = X86_CR0_PE | X86_CR0_MP | X86_CR0_EM | X86_CR0_TS | X86_CR0_ET | X86_CR0_NE | X86_CR0_WP |
-			  X86_CR0_AM | X86_CR0_NW | X86_CR0_CD | X86_CR0_PG;
-	/* No VMXE, SMXE, LA57, PKE, CET, PKS: the shim does not switch what they need. */
-	limits->cr4_may = X86_CR4_VME | X86_CR4_PVI | X86_CR4_TSD | X86_CR4_DE | X86_CR4_PSE | X86_CR4_PAE |
-			  X86_CR4_MCE | X86_CR4_PGE | X86_CR4_PCE | X86_CR4_OSFXSR | X86_CR4_OSXMMEXCPT | X86_CR4_UMIP |
-			  X86_CR4_FSGSBASE | X86_CR4_PCIDE | X86_CR4_OSXSAVE | X86_CR4_SMEP | X86_CR4_SMAP;
 	limits->cr4_may &= cr4_fixed1;
-	limits->efer_may = EFER_SCE | EFER_LME | EFER_LMA | EFER_NX;
-	if (boot_cpu_has(X86_FEATURE_OSXSAVE)) {
-		vmx.xcr0 = xgetbv(XCR_XFEATURE_ENABLED_MASK);
-		limits->xcr0_may = vmx.xcr0 & (XFEATURE_MASK_FPSSE | XFEATURE_MASK_YMM | XFEATURE_MASK_AVX512);
-	} else {
-		limits->cr4_may &= ~X86_CR4_OSXSAVE;
-	}
-	*features = 0;
 	if (vmx.procbased & CPU_BASED_TPR_SHADOW)
 		*features |= UMBRA_FEAT_TPR_SHADOW;
-	if (vmx.has_tsc_aux)
+	if (vmx.procbased2 & SECONDARY_EXEC_ENABLE_RDTSCP)
 		*features |= UMBRA_FEAT_RDTSCP;
 	if (vmx.procbased2 & SECONDARY_EXEC_ENABLE_INVPCID)
 		*features |= UMBRA_FEAT_INVPCID;
@@ -445,23 +395,6 @@ static void msr_bitmap_pass(u32 msr, bool write)
 	clear_bit((msr & 0x1fff) + base, msr_bitmap);
 	if (write)
 		clear_bit((msr & 0x1fff) + base + 0x800 * 8, msr_bitmap);
-}
-
-/*
- * A crash or an emergency reboot: the next kernel needs CPUs that are out of VMX. The kernel has one place for such a
- * callback; kvm_intel holds it while it is loaded, and its callback leaves VMX too.
- */
-static void vmx_emergency(bool on)
-{
-	bool kvm_loaded = __symbol_get("kvm_rebooting");
-
-	if (kvm_loaded)
-		__symbol_put("kvm_rebooting");
-	if (on && !kvm_loaded)
-		cpu_emergency_register_virt_callback(vmx_cpu_disable);
-	else if (!on && emergency_ours)
-		cpu_emergency_unregister_virt_callback(vmx_cpu_disable);
-	emergency_ours = on && !kvm_loaded;
 }
 
 static void vmx_teardown(void)
@@ -500,17 +433,10 @@ static int vmx_setup(struct limits *limits, __u64 *features)
 	int r;
 
 	if (!(cpuid_ecx(1) & BIT(5)))
-		return refuse("the CPU has no VMX (or a hypervisor hides it)", "");
+		return shim_refuse("the CPU has neither VMX nor SVM (or a hypervisor hides it)", "");
 	if (!vmx_unlocked())
-		return refuse("VMX is locked off: switch on virtualization (VT-x) in the firmware's set-up", "");
-	if (compat_has_fred())
-		return refuse("FRED is in use: boot with fred=off", "");
-	if (!boot_cpu_has(X86_FEATURE_TSC) || !tsc_khz)
-		return refuse("the TSC's frequency is not known", "");
-	r = setup_controls();
-	if (!r && !boot_cpu_has(X86_FEATURE_FSGSBASE))
-		r = refuse("the CPU lacks ", "FSGSBASE (or the kernel was booted with nofsgsbase)");
-	r = r ?: setup_mitigations() ?: setup_features(limits, features) ?: setup_memory();
+		return shim_refuse("VMX is locked off: switch on virtualization (VT-x) in the firmware's set-up", "");
+	r = setup_controls() ?: setup_mitigations() ?: setup_features(limits, features) ?: setup_memory();
 	if (r)
 		vmx_teardown();
 	return r;
@@ -521,13 +447,11 @@ const struct shim_ops vmx_ops = {
 	.pt_format = &vmx_pt_format,
 	.setup = vmx_setup,
 	.teardown = vmx_teardown,
-	.emergency = vmx_emergency,
 	.cpu_enable = vmx_cpu_enable,
 	.cpu_disable = vmx_cpu_disable,
 	.vcpu_create = vmx_vcpu_create,
 	.vcpu_destroy = vmx_vcpu_destroy,
 	.vcpu_load = vmx_vcpu_load,
 	.vcpu_enter = vmx_vcpu_enter,
-	.vcpu_store_dirty = vmx_store_dirty,
 	.vcpu_fetch = vmx_fetch,
 };

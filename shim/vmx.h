@@ -32,14 +32,12 @@ struct vmx_config {
 	u32 timer_shift;
 	u32 timer_bound; /* ticks: a guest is never longer in one go */
 	u64 cr0_fixed0, cr4_fixed0;
-	u64 xcr0; /* the host's */
 	u64 star, lstar, cstar, fmask;
-	bool can_ple, has_perf, has_tsc_aux;
+	bool can_ple, has_perf;
 	bool flush_l1d, verw;
 };
 
 extern struct vmx_config vmx;
-DECLARE_PER_CPU(u64, vmx_tsc_aux);
 
 /* CR bits that the guest changes without an exit; all others are the shim's. */
 #define CR0_GUEST_OWNED (X86_CR0_TS | X86_CR0_MP | X86_CR0_EM | X86_CR0_WP | X86_CR0_AM)
@@ -82,7 +80,7 @@ static inline void vmx_flush(unsigned long extent, u64 eptp)
 	asm volatile("1: invept %0, %1\n2:\n" _ASM_EXTABLE(1b, 2b) : : "m"(operand), "r"(extent) : "cc", "memory");
 }
 
-/* vmx_entry.S. 0: the guest ran and exited; 1: the CPU refused. */
+/* entry.S. 0: the guest ran and exited; 1: the CPU refused. */
 #define VMX_LAUNCHED (1 << 0)
 #define VMX_VERW (1 << 1)
 int vmx_enter_guest(struct vcpu *vcpu, __u64 *gpr, unsigned int flags);
@@ -90,7 +88,6 @@ extern char vmx_exit_point[];
 
 /* vmx_run.c */
 enum run_result vmx_vcpu_enter(struct vcpu *vcpu, bool flush);
-void vmx_store_dirty(struct vcpu *vcpu);
 void vmx_write_controls(struct vcpu *vcpu);
 void vmx_fetch(struct vcpu *vcpu, __u64 groups);
 

@@ -1,12 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #include "vmx.h"
 
-#include <linux/hw_breakpoint.h>
 #include <asm/debugreg.h>
 #include <asm/desc.h>
 #include <asm/fsgsbase.h>
 #include <asm/msr.h>
-#include <asm/mmu_context.h>
 #include <asm/tlbflush.h>
 #include <asm/trapnr.h>
 
@@ -74,7 +72,7 @@ static void cr_write(const struct umbra_run *in)
 	vmwrite(VM_ENTRY_CONTROLS, vmx.entry | (in->efer & EFER_LMA ? VM_ENTRY_IA32E_MODE : 0));
 }
 
-void vmx_store_dirty(struct vcpu *vcpu)
+static void vmx_store_dirty(struct vcpu *vcpu)
 {
 	const struct umbra_run *in = &vcpu->in;
 	u64 value, dirty = vcpu->dirty;
@@ -105,6 +103,7 @@ void vmx_fetch(struct vcpu *vcpu, __u64 groups)
 	u64 value;
 	int i;
 
+	vmx_store_dirty(vcpu);
 	for (i = 0; i < ARRAY_SIZE(fields); i++) {
 		if (!(fields[i].group & groups))
 			continue;
@@ -202,45 +201,21 @@ static void syscall_msrs_write(u64 star, u64 lstar, u64 cstar, u64 fmask)
 	native_wrmsrl(MSR_SYSCALL_MASK, fmask);
 }
 
-static void xcr0_write(u64 xcr0)
-{
-	asm volatile("xsetbv" : : "c"(0), "a"((u32)xcr0), "d"((u32)(xcr0 >> 32)));
-}
-
-/*
- * What no VMX control switches is the guest's from here to host_registers(), only where it differs; the values were
- * checked when they were handed in. DR0-DR3 only while a breakpoint of the guest is on. (S4, S5)
- */
+/* What no VMX control switches is the guest's from here to host_registers(), only where it differs. (S4, S5) */
 static void guest_registers(const struct vcpu *vcpu)
 {
-	const struct umbra_run *in = &vcpu->in;
+	const struct umbra_msrs *msr = &vcpu->in.msr;
 
-	if (unlikely(in->dr7 & 0xff)) {
-		set_debugreg(0UL, 7);
-		set_debugreg(in->dr[0], 0);
-		set_debugreg(in->dr[1], 1);
-		set_debugreg(in->dr[2], 2);
-		set_debugreg(in->dr[3], 3);
-	}
 	if (unlikely(vmx.flush_l1d))
 		native_wrmsrl(MSR_IA32_FLUSH_CMD, L1D_FLUSH);
 	if (vcpu->hw->own_msrs)
-		syscall_msrs_write(in->msr.star, in->msr.lstar, in->msr.cstar, in->msr.fmask);
-	if (vmx.has_tsc_aux && in->msr.tsc_aux != this_cpu_read(vmx_tsc_aux))
-		native_wrmsrl(MSR_TSC_AUX, in->msr.tsc_aux);
-	if (in->cr4 & X86_CR4_OSXSAVE && in->xcr0 != vmx.xcr0)
-		xcr0_write(in->xcr0);
+		syscall_msrs_write(msr->star, msr->lstar, msr->cstar, msr->fmask);
 }
 
 static void host_registers(const struct vcpu *vcpu, unsigned long debugctl)
 {
-	const struct umbra_run *in = &vcpu->in;
 	struct desc_ptr gdt = { GDT_SIZE - 1, vcpu->hw->host_gdt };
 
-	if (in->cr4 & X86_CR4_OSXSAVE && in->xcr0 != vmx.xcr0)
-		xcr0_write(vmx.xcr0);
-	if (vmx.has_tsc_aux && in->msr.tsc_aux != this_cpu_read(vmx_tsc_aux))
-		native_wrmsrl(MSR_TSC_AUX, this_cpu_read(vmx_tsc_aux));
 	if (vcpu->hw->own_msrs)
 		syscall_msrs_write(vmx.star, vmx.lstar, vmx.cstar, vmx.fmask);
 	/* The exit leaves limits of 64 KiB and 103 bytes, DR7 and DEBUGCTL off. (SDM 3C 28.5) */
@@ -248,8 +223,6 @@ static void host_registers(const struct vcpu *vcpu, unsigned long debugctl)
 	invalidate_tss_limit();
 	if (unlikely(debugctl))
 		update_debugctlmsr(debugctl);
-	if (unlikely(hw_breakpoint_active()))
-		hw_breakpoint_restore();
 }
 
 /* ---- the exit ---- */

@@ -72,7 +72,7 @@ AT(umbra_event, flags, 2, 1);
 AT(umbra_event, insn_len, 3, 1);
 AT(umbra_event, error_code, 4, 4);
 
-SIZE(umbra_exit, 72);
+SIZE(umbra_exit, 80);
 AT(umbra_exit, reason, 0, 4);
 AT(umbra_exit, rule, 4, 4);
 AT(umbra_exit, valid, 8, 8);
@@ -80,19 +80,20 @@ AT(umbra_exit, event, 16, 8);
 AT(umbra_exit, hw_reason, 24, 4);
 AT(umbra_exit, insn_len, 28, 4);
 AT(umbra_exit, hw_info, 32, 8);
-AT(umbra_exit, hw_detail, 40, 4);
-AT(umbra_exit, hw_error_code, 44, 4);
-AT(umbra_exit, gpa, 48, 8);
-AT(umbra_exit, gva, 56, 8);
-AT(umbra_exit, access, 64, 4);
-AT(umbra_exit, error, 68, 4);
+AT(umbra_exit, hw_info2, 40, 8);
+AT(umbra_exit, hw_detail, 48, 4);
+AT(umbra_exit, hw_error_code, 52, 4);
+AT(umbra_exit, gpa, 56, 8);
+AT(umbra_exit, gva, 64, 8);
+AT(umbra_exit, access, 72, 4);
+AT(umbra_exit, error, 76, 4);
 
 SIZE(umbra_dtable, 16);
 AT(umbra_dtable, base, 0, 8);
 AT(umbra_dtable, limit, 8, 4);
 AT(umbra_dtable, reserved, 12, 4);
 
-SIZE(umbra_run, 664);
+SIZE(umbra_run, 672);
 AT(umbra_run, dirty, 0, 8);
 AT(umbra_run, want, 8, 8);
 AT(umbra_run, want_emul, 16, 8);
@@ -123,7 +124,7 @@ AT(umbra_run, pdpte, 448, 32);
 AT(umbra_run, dr, 480, 32);
 AT(umbra_run, dr7, 512, 8);
 AT(umbra_run, msr, 520, 72);
-AT(umbra_run, exit, 592, 72);
+AT(umbra_run, exit, 592, 80);
 
 /* Call numbers carry the size of their structure. */
 _Static_assert(UMBRA_INFO == 0x8080b500u, "UMBRA_INFO");
