@@ -4,6 +4,7 @@
 #include "compat.h"
 #include "svm.h"
 
+#include <linux/cc_platform.h>
 #include <linux/cpu.h>
 #include <linux/slab.h>
 #include <asm/msr.h>
@@ -77,14 +78,13 @@ static int svm_cpu_enable(void)
 		return -EIO;
 	wrmsrl(MSR_VM_HSAVE_PA, __pa(cpu->hsave));
 	compat_bp_spec_reduce(true);
-	cpu->asid = svm_asids; /* the first guest begins a new generation, with a flush of all */
+	cpu->generation++;
+	cpu->asid = svm_asids; /* the first guest begins with a flush of all */
 	return 0;
 }
 
 static int svm_vcpu_load(struct vcpu *vcpu)
 {
-	struct hw_vcpu *hw = vcpu->hw;
-
 	if (!this_cpu_read(hw_on)) {
 		local_irq_enable();
 		return -EIO;
@@ -92,12 +92,6 @@ static int svm_vcpu_load(struct vcpu *vcpu)
 	this_cpu_write(vcpu_current, vcpu);
 	/* The guest before must not steer this one's indirect branches. */
 	indirect_branch_prediction_barrier();
-	if (hw->cpu != smp_processor_id()) {
-		/* This CPU may hold translations from when the vCPU was here last. (S8) */
-		vcpu->flushed_generation = READ_ONCE(vcpu->vm->flush_generation) - 1;
-		hw->cpu = smp_processor_id();
-		WRITE_ONCE(hw->armed, 0);
-	}
 	return 0;
 }
 
@@ -211,6 +205,8 @@ static int svm_setup(struct limits *limits, __u64 *features)
 				   "");
 	if (!boot_cpu_has(X86_FEATURE_NPT))
 		return shim_refuse("the CPU lacks ", "nested paging (second-level page tables)");
+	if (cc_platform_has(CC_ATTR_HOST_MEM_ENCRYPT))
+		return shim_refuse("SME is on, which is not supported: boot with mem_encrypt=off", "");
 	svm_asids = cpuid_ebx(0x8000000a);
 	if (svm_asids < 2)
 		return shim_refuse("the CPU lacks ", "ASIDs for guests");

@@ -165,7 +165,7 @@ static bool timer_update(struct vcpu *vcpu)
 
 	if (deadline && deadline <= now)
 		return false;
-	if (READ_ONCE(hw->armed) != deadline) {
+	if (READ_ONCE(hw->armed) != deadline || hw->cpu != smp_processor_id()) {
 		WRITE_ONCE(hw->armed, deadline);
 		if (deadline)
 			hrtimer_start(&hw->timer,
@@ -175,7 +175,7 @@ static bool timer_update(struct vcpu *vcpu)
 	return true;
 }
 
-/* No translation made so far is used again: a tag of this CPU that was never used. (S8) */
+/* No translation made so far is used again: a tag of this CPU that is fresh. (S8) */
 static void svm_new_asid(struct hw_vcpu *hw)
 {
 	struct svm_cpu *cpu = this_cpu_ptr(&svm_cpus);
@@ -187,6 +187,7 @@ static void svm_new_asid(struct hw_vcpu *hw)
 	}
 	hw->vmcb->control.asid = cpu->asid++;
 	hw->generation = cpu->generation;
+	hw->cpu = smp_processor_id();
 }
 
 /* What of it makes no sense VMRUN refuses. (APM 2 15.20) */
@@ -262,6 +263,7 @@ static enum run_result exit_handle(struct vcpu *vcpu)
 	case SVM_EXIT_NPF:
 		return exit_npf(vcpu);
 	case (u32)SVM_EXIT_ERR:
+		this_cpu_write(svm_cpus.asid, svm_asids); /* a flush that was due may not have been done */
 		return exit_refused(vcpu, UMBRA_BAD_HARDWARE);
 	}
 	vcpu->exit_reason = UMBRA_EXIT_HARDWARE;
@@ -281,18 +283,10 @@ enum run_result svm_vcpu_enter(struct vcpu *vcpu, bool flush)
 	struct vmcb *vmcb = hw->vmcb;
 	u32 injected = 0;
 
+	vcpu->flush_guest |= flush; /* also if this time does not get as far as VMRUN */
 	if (unlikely(!timer_update(vcpu))) {
 		vcpu->exit_reason = UMBRA_EXIT_DEADLINE;
 		return RUN_EXIT;
-	}
-	if (vcpu->dirty)
-		svm_store_dirty(vcpu);
-	if (unlikely(vcpu->new_controls))
-		svm_write_controls(vcpu);
-	vmcb->control.tlb_ctl = TLB_CONTROL_DO_NOTHING;
-	if (unlikely(flush || vcpu->flush_guest || hw->generation != cpu->generation)) {
-		vcpu->flush_guest = false;
-		svm_new_asid(hw);
 	}
 	vmcb->control.event_inj = 0;
 	if (unlikely(vcpu->event.flags & UMBRA_EVENT_VALID)) {
@@ -300,6 +294,16 @@ enum run_result svm_vcpu_enter(struct vcpu *vcpu, bool flush)
 			return exit_refused(vcpu, UMBRA_BAD_EVENT);
 		event_write(&vmcb->control, &vcpu->event);
 		injected = vmcb->control.event_inj;
+	}
+	if (vcpu->dirty)
+		svm_store_dirty(vcpu);
+	if (unlikely(vcpu->new_controls))
+		svm_write_controls(vcpu);
+	/* From here on there is no way back but through VMRUN, which does the flush. */
+	vmcb->control.tlb_ctl = TLB_CONTROL_DO_NOTHING;
+	if (unlikely(vcpu->flush_guest || hw->cpu != smp_processor_id() || hw->generation != cpu->generation)) {
+		vcpu->flush_guest = false;
+		svm_new_asid(hw);
 	}
 	vmcb->control.clean = 0;
 	vmcb->save.dr6 = DR6_NONE;
