@@ -108,6 +108,7 @@ static void vm_put(struct vm *vm)
 		return;
 	shadow_close(vm->shadow);
 	shadow_put(vm->shadow);
+	private_close(vm->ring_fd);
 	free(vm->slots);
 	free(vm);
 }
@@ -130,6 +131,7 @@ static int64_t vm_create(struct kvm *kvm, uint64_t type)
 		return ret;
 	}
 	atomic_store(&vm->refs, 1);
+	vm->ring_fd = -1;
 	vm->shadow = shadow;
 	ret = forward(shadow, CHANNEL_VM, KVM_CREATE_VM, type, 0);
 	if (ret >= 0) {

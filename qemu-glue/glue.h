@@ -135,6 +135,7 @@ struct vm {
 	uint32_t xsave_size;
 	uint32_t nslots;
 	struct vm_slot *slots; /* under shadow->lock */
+	int ring_fd;	       /* the first vCPU's memfd, with the ring of coalesced writes; -1: no vCPU yet */
 };
 
 int kvm_open(int flags);
@@ -170,6 +171,8 @@ int vcpu_create(struct vm *vm, uint32_t id, int *fd);
 void vcpu_destroy(struct vcpu *vcpu);
 int64_t vcpu_ioctl(struct vcpu *vcpu, uint32_t nr, uint64_t arg);
 int vcpu_set_signal_mask(struct vcpu *vcpu, uint64_t arg);
+/* After a mapping of a vCPU's descriptor: the VM's one ring in place of its own. 0 or -errno. */
+int vcpu_map_ring(int fd, uint8_t *addr, size_t len, int prot, int flags, uint64_t offset);
 
 /* ---- signals (signals.c) ---- */
 /* The kvm_run of the RUN under way on this thread; a handler that runs meanwhile marks its CHANNEL_NOTE_BYTE. */

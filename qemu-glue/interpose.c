@@ -287,10 +287,20 @@ EXPORT int fcntl64(int fd, int cmd, ...)
 
 /* ---- memory ---- */
 
-static void *note_mmap(void *addr, size_t len, int flags)
+static void *note_mmap(void *addr, size_t len, int prot, int flags, int fd, off64_t offset)
 {
+	int ret;
+
 	if (addr == MAP_FAILED)
 		return addr;
+	if (!(flags & MAP_ANONYMOUS)) {
+		ret = vcpu_map_ring(fd, addr, len, prot, flags, (uint64_t)offset);
+		if (ret) {
+			real_munmap(addr, len);
+			errno = -ret;
+			return MAP_FAILED;
+		}
+	}
 	if (atomic_load_explicit(&memory_converted, memory_order_relaxed))
 		memory_forget(addr, len);
 	memory_note_mmap(addr, len, flags);
@@ -300,14 +310,14 @@ static void *note_mmap(void *addr, size_t len, int flags)
 EXPORT void *mmap(void *addr, size_t len, int prot, int flags, int fd, off_t offset)
 {
 	return note_mmap(NEXT(void *, mmap, void *, size_t, int, int, int, off_t)(addr, len, prot, flags, fd, offset),
-			 len, flags);
+			 len, prot, flags, fd, offset);
 }
 
 EXPORT void *mmap64(void *addr, size_t len, int prot, int flags, int fd, off64_t offset)
 {
 	return note_mmap(NEXT(void *, mmap64, void *, size_t, int, int, int, off64_t)(addr, len, prot, flags, fd,
 										      offset),
-			 len, flags);
+			 len, prot, flags, fd, offset);
 }
 
 EXPORT int munmap(void *addr, size_t len)

@@ -522,6 +522,8 @@ int vcpu_create(struct vm *vm, uint32_t id, int *fd)
 		request.fds[2] = vcpu->done_fd;
 		pthread_mutex_lock(&vm->shadow->lock);
 		ret = shadow_request_locked(vm->shadow, &request);
+		if (ret >= 0 && vm->ring_fd < 0) /* under the lock: the shadow, too, takes the first one's */
+			vm->ring_fd = private_fd(fcntl(vcpu->memfd, F_DUPFD_CLOEXEC, 0));
 		pthread_mutex_unlock(&vm->shadow->lock);
 	}
 	if (ret >= 0) {
@@ -542,5 +544,32 @@ int vcpu_create(struct vm *vm, uint32_t id, int *fd)
 		real_close(*fd);
 		file_put(file);
 	}
+	return ret;
+}
+
+static int map_ring(const struct vm *vm, uint8_t *addr, size_t len, int prot, int flags, uint64_t offset)
+{
+	void *ring;
+
+	if (vm->ring_fd < 0 || offset > CHANNEL_RING_OFFSET || offset + len <= CHANNEL_RING_OFFSET)
+		return 0;
+	ring = real_mmap(addr + (CHANNEL_RING_OFFSET - offset), GLUE_PAGE, prot, (flags & MAP_TYPE) | MAP_FIXED,
+			 vm->ring_fd, CHANNEL_RING_OFFSET);
+	return ring == MAP_FAILED ? -errno : 0;
+}
+
+int vcpu_map_ring(int fd, uint8_t *addr, size_t len, int prot, int flags, uint64_t offset)
+{
+	struct file *file;
+	int ret = 0;
+
+	if (__builtin_expect(!file_is_ours(fd), 1))
+		return 0;
+	file = file_get(fd);
+	if (!file)
+		return 0;
+	if (atomic_load(&file->kind) == FILE_VCPU)
+		ret = map_ring(((struct vcpu *)file->object)->vm, addr, len, prot, flags, offset);
+	file_put(file);
 	return ret;
 }

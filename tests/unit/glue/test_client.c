@@ -107,6 +107,42 @@ START_TEST(exit_to_vmm)
 }
 END_TEST
 
+/* One ring of coalesced writes a VM, through whichever vCPU and in whatever pieces it is mapped. */
+START_TEST(ring)
+{
+	int second = ioctl(vm, KVM_CREATE_VCPU, 1), vm2 = ioctl(kvm, KVM_CREATE_VM, 0), other;
+	uint8_t *first = (uint8_t *)run + 8192, *mapped, *alone, *foreign;
+
+	ck_assert_int_ge(second, 0);
+	mapped = mmap(NULL, 3 * 4096, PROT_READ | PROT_WRITE, MAP_SHARED, second, 0);
+	alone = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, second, 8192);
+	ck_assert_ptr_ne(mapped, MAP_FAILED);
+	ck_assert_ptr_ne(alone, MAP_FAILED);
+	memset(first, 0x5a, 4096);
+	ck_assert_int_eq(mapped[8192 + 5], 0x5a);
+	mapped[8192 + 5] = 0x77;
+	ck_assert_int_eq(first[5], 0x77);
+	ck_assert_int_eq(alone[5], 0x77);
+	mapped[4096] = 1; /* the rest is each one's own */
+	ck_assert_int_eq(((uint8_t *)run)[4096], 0);
+	close(vcpu); /* and stays when the first descriptor goes */
+	vcpu = -1;
+	munmap(alone, 4096);
+	alone = mmap(NULL, 4096, PROT_READ, MAP_SHARED, second, 8192);
+	ck_assert_int_eq(alone[5], 0x77);
+	ck_assert_int_ge(vm2, 0);
+	other = ioctl(vm2, KVM_CREATE_VCPU, 0);
+	foreign = mmap(NULL, 3 * 4096, PROT_READ | PROT_WRITE, MAP_SHARED, other, 0);
+	ck_assert_int_eq(foreign[8192 + 5], 0);
+	munmap(foreign, 3 * 4096);
+	munmap(mapped, 3 * 4096);
+	munmap(alone, 4096);
+	close(other);
+	close(vm2);
+	close(second);
+}
+END_TEST
+
 START_TEST(calls)
 {
 	struct kvm_regs in, out = { 0 };
@@ -645,6 +681,7 @@ int main(void)
 	tcase_add_test(start, bad_starts);
 	tcase_add_checked_fixture(kvm_case, set_up, tear_down);
 	tcase_add_test(kvm_case, exit_to_vmm);
+	tcase_add_test(kvm_case, ring);
 	tcase_add_test(kvm_case, calls);
 	tcase_add_test(kvm_case, descriptors);
 	tcase_add_test(kvm_case, second_vm);
