@@ -4,7 +4,6 @@
 #include <string.h>
 
 #include "core.h"
-#include "routing.h"
 #include "sys.h"
 #include "vcpu.h"
 
@@ -65,106 +64,60 @@ void access_hint(struct vcpu *vcpu, uint64_t gva, uint64_t gpa, uint32_t access)
 	vcpu->resume->hint_access = access & (UMBRA_MEM_READ | UMBRA_MEM_WRITE);
 }
 
-/* ---- what the VMM answers ---- */
+/* ---- guest-physical ---- */
 
-/* Answers from before an iteration that is complete are used up. */
-static void answers_sync(struct access *a)
+/* len: 1..8, within a page. Each is done once, however often the instruction is begun. */
+static int piece_access(struct access *a, uint64_t gpa, uint8_t *data, uint32_t len, bool write)
 {
-	struct emul_resume *resume = a->vcpu->resume;
+	struct vcpu *vcpu = a->vcpu;
+	struct emul_resume *resume = vcpu->resume;
+	struct resume_entry *entry;
+	bool done;
 
-	if (resume->commits == a->ctx.commits)
-		return;
-	resume->commits = a->ctx.commits;
-	resume->answers = resume->cursor = 0;
-	resume->pio_done = false;
-}
-
-static struct resume_answer *answer_next(struct emul_resume *resume, uint64_t gpa, uint32_t len, bool write)
-{
-	struct resume_answer *answer = &resume->answer[resume->cursor];
-
-	if (resume->cursor >= resume->answers || answer->gpa != gpa || answer->len != len || answer->write != write) {
-		resume->answers = resume->cursor; /* what follows was for another access */
-		return NULL;
-	}
-	resume->cursor++;
-	return answer;
-}
-
-static int mmio_to_user(struct vcpu *vcpu, const struct resume_answer *answer)
-{
-	struct kvm_run *kvm = vcpu->kvm;
-
-	kvm->exit_reason = KVM_EXIT_MMIO;
-	kvm->mmio.phys_addr = answer->gpa;
-	kvm->mmio.len = answer->len;
-	kvm->mmio.is_write = answer->write;
-	memset(kvm->mmio.data, 0, sizeof(kvm->mmio.data));
-	if (answer->write)
-		memcpy(kvm->mmio.data, answer->data, answer->len);
-	vcpu->resume->pending_mmio = true;
-	return EMUL_PENDING;
-}
-
-/* len: 1..8, within a page. */
-static int mmio(struct access *a, uint64_t gpa, uint8_t *data, uint32_t len, bool write)
-{
-	struct emul_resume *resume = a->vcpu->resume;
-	struct resume_answer *answer;
-	uint64_t value = 0;
-
-	answers_sync(a);
-	answer = answer_next(resume, gpa, len, write);
-	if (answer) {
+	if (resume->posted)
+		return EMUL_PENDING;
+	resume_sync(resume, a->ctx.commits);
+	entry = resume_next(resume, write ? RESUME_WRITE : RESUME_READ, gpa, len);
+	if (entry) {
 		if (!write)
-			memcpy(data, answer->data, len);
+			memcpy(data, entry->data, len);
 		return EMUL_OK;
 	}
-	answer = &resume->answer[resume->answers];
-	answer->gpa = gpa;
-	answer->len = len;
-	answer->write = write;
-	if (write) {
-		memcpy(answer->data, data, len);
-		memcpy(&value, data, len);
-		if (eventfds_ioevent(a->vcpu->vm, false, gpa, len, value)) {
-			/* Remembered: were the instruction asked again, it must not signal twice. */
-			if (resume->answers < RESUME_ANSWERS)
-				resume->cursor = ++resume->answers;
-			return EMUL_OK;
-		}
-	}
-	if (resume->answers >= RESUME_ANSWERS) {
+	entry = resume_new(resume, write ? RESUME_WRITE : RESUME_READ, gpa, len);
+	if (!entry) {
 		a->unfetchable = true; /* no instruction has so many pieces */
 		return EMUL_RAISED;
 	}
-	return mmio_to_user(a->vcpu, answer);
+	if (bus_has_mmio(vcpu, gpa))
+		done = write ? bus_mmio_write(vcpu, gpa, data, len) : bus_mmio_read(vcpu, gpa, data, len);
+	else if (write)
+		done = !vm_write_gpa(vcpu->vm, gpa, data, len) || bus_mmio_write(vcpu, gpa, data, len);
+	else
+		done = !vm_read_gpa(vcpu->vm, gpa, data, len) || bus_mmio_read(vcpu, gpa, data, len);
+	if (done || write)
+		memcpy(entry->data, data, len);
+	if (!done) {
+		int ret = resume_mmio(vcpu, entry);
+
+		a->ctx.posted = resume->posted;
+		return ret;
+	}
+	resume_done(resume);
+	return EMUL_OK;
 }
 
-static bool lapic_page(const struct vcpu *vcpu, uint64_t gpa)
-{
-	return vcpu->lapic.enabled && !vcpu->lapic.x2apic && !((gpa ^ vcpu->apic_base) & ~PAGE_MASK);
-}
-
-/* Guest-physical, within a page. */
+/* Within a page. */
 static int gpa_access(struct access *a, uint64_t gpa, uint8_t *data, uint32_t len, bool write)
 {
 	struct vcpu *vcpu = a->vcpu;
 
-	if (lapic_page(vcpu, gpa) && len <= 8) {
-		uint32_t offset = (uint32_t)(gpa & PAGE_MASK);
-
-		if (write)
-			lapic_mmio_write(vcpu, offset, len, data);
-		else if (!lapic_mmio_read(vcpu, offset, len, data))
-			memset(data, 0, len);
-		return EMUL_OK;
-	}
-	if (write ? !vm_write_gpa(vcpu->vm, gpa, data, len) : !vm_read_gpa(vcpu->vm, gpa, data, len))
+	/* A batch to or from RAM: its port access comes before it (INS) or is the last (OUTS), so it needs no log. */
+	if (len > 32 && !vcpu->resume->posted &&
+	    (write ? !vm_write_gpa(vcpu->vm, gpa, data, len) : !vm_read_gpa(vcpu->vm, gpa, data, len)))
 		return EMUL_OK;
 	while (len) {
 		uint32_t piece = len < 8 ? len : 8;
-		int ret = mmio(a, gpa, data, piece, write);
+		int ret = piece_access(a, gpa, data, piece, write);
 
 		if (ret != EMUL_OK)
 			return ret;
@@ -239,43 +192,77 @@ static int op_fetch(struct emul_ctx *ctx, uint64_t gva, void *data, uint32_t len
 	return EMUL_OK;
 }
 
+/* The decision holds for the whole iteration: an answer that is there already was for so many elements. */
+static bool op_batch(struct emul_ctx *ctx, bool in, uint16_t port, uint64_t gva, uint32_t len)
+{
+	struct access *a = access_of(ctx);
+	struct emul_resume *resume = a->vcpu->resume;
+	bool quiet = a->quiet, yes = false;
+	uint64_t gpa;
+
+	(void)port;
+	resume_sync(resume, ctx->commits);
+	if (resume->batch)
+		return resume->batch == 2;
+	a->quiet = true;
+	if (translate(a, gva, in ? WALK_WRITE : 0, &gpa) == EMUL_OK)
+		yes = !bus_has_mmio(a->vcpu, gpa) && vm_gpa_to_hva(a->vcpu->vm, gpa, len, in);
+	a->quiet = quiet;
+	resume->batch = yes ? 2 : 1;
+	return yes;
+}
+
+/* How many of the first elements need no VMM. */
+static uint32_t io_local(struct vcpu *vcpu, bool in, uint16_t port, uint32_t size, uint8_t *data, uint32_t count)
+{
+	uint32_t n;
+
+	for (n = 0; n < count; n++, data += size)
+		if (in ? !bus_port_in(vcpu, port, size, data) : !bus_port_out(vcpu, port, size, data))
+			break;
+	return n;
+}
+
 static int op_io(struct emul_ctx *ctx, bool in, uint16_t port, uint32_t size, void *data, uint32_t count)
 {
 	struct access *a = access_of(ctx);
 	struct vcpu *vcpu = a->vcpu;
 	struct emul_resume *resume = vcpu->resume;
-	struct kvm_run *kvm = vcpu->kvm;
-	uint64_t value = 0;
+	uint32_t kind = in ? RESUME_IN : RESUME_OUT, local;
+	struct resume_entry *entry;
+	int ret;
 
-	if (!size || size > 4 || !count || count > 4096 / size)
+	if (!size || size > 4 || !count || count > EMUL_PORT_BATCH / size)
 		return EMUL_RAISED;
-	answers_sync(a);
-	if (resume->pio_done && resume->pio_in == in && resume->pio_port == port && resume->pio_size == size &&
-	    resume->pio_count == count) {
-		resume->pio_done = false;
+	if (resume->posted)
+		return EMUL_PENDING;
+	resume_sync(resume, ctx->commits);
+	entry = resume_next(resume, kind, port, size * count);
+	if (entry) {
 		if (in)
-			memcpy(data, vcpu->pio, size * count);
+			memcpy(data, resume->pio_in, size * count);
 		return EMUL_OK;
 	}
-	if (!in && count == 1) {
-		memcpy(&value, data, size);
-		if (eventfds_ioevent(vcpu->vm, true, port, size, value))
-			return EMUL_OK;
+	entry = resume_new(resume, kind, port, size * count);
+	if (!entry) {
+		a->unfetchable = true;
+		return EMUL_RAISED;
 	}
-	if (!in)
-		memcpy(vcpu->pio, data, size * count);
-	resume->pio_in = in;
-	resume->pio_port = port;
-	resume->pio_size = size;
-	resume->pio_count = count;
-	resume->pending_pio = true;
-	kvm->exit_reason = KVM_EXIT_IO;
-	kvm->io.direction = in ? KVM_EXIT_IO_IN : KVM_EXIT_IO_OUT;
-	kvm->io.size = (uint8_t)size;
-	kvm->io.port = port;
-	kvm->io.count = count;
-	kvm->io.data_offset = CHANNEL_PIO_OFFSET;
-	return EMUL_PENDING;
+	local = io_local(vcpu, in, port, size, data, count);
+	if (local == count) {
+		if (in)
+			memcpy(resume->pio_in, data, size * count);
+		resume_done(resume);
+		return EMUL_OK;
+	}
+	/* INS: who answered the first answers all. OUTS: the first may have found a place that is full now. */
+	if (!in) {
+		data = (uint8_t *)data + local * size;
+		count -= local;
+	}
+	ret = resume_port(vcpu, entry, size, data, count);
+	ctx->posted = resume->posted;
+	return ret;
 }
 
 static void op_fault(struct emul_ctx *ctx, uint8_t vector, bool has_code, uint32_t code)
@@ -352,6 +339,7 @@ static const struct emul_ops access_ops = {
 	.vec_read = op_vec_read,
 	.vec_write = op_vec_write,
 	.probe_write = op_probe_write,
+	.batch = op_batch,
 };
 
 static void access_init(struct access *a, struct vcpu *vcpu)
@@ -417,25 +405,17 @@ static void resume_end(struct vcpu *vcpu)
 
 static int access_complete(struct vcpu *vcpu)
 {
-	struct emul_resume *resume = vcpu->resume;
-
-	if (resume->pending_mmio) {
-		struct resume_answer *answer = &resume->answer[resume->answers];
-
-		if (!answer->write)
-			memcpy(answer->data, vcpu->kvm->mmio.data, answer->len);
-		resume->answers++;
-		resume->pending_mmio = false;
-	}
-	if (resume->pending_pio) {
-		resume->pio_done = true;
-		resume->pending_pio = false;
-	}
-	if (vcpu->run->rip != resume->rip) { /* the VMM has set other registers meanwhile */
+	resume_answered(vcpu);
+	if (vcpu->run->rip != vcpu->resume->rip) { /* the VMM has set other registers meanwhile */
 		resume_end(vcpu);
 		return EXIT_RESUME;
 	}
 	return access_emulate(vcpu);
+}
+
+static int eoi_complete(struct vcpu *vcpu)
+{
+	return lapic_eoi_exit_pending(vcpu) ? EXIT_USER : EXIT_RESUME;
 }
 
 static int emulate_done(struct vcpu *vcpu, const struct access *a)
@@ -449,16 +429,21 @@ static int emulate_done(struct vcpu *vcpu, const struct access *a)
 		vcpu_dirty(vcpu, UMBRA_STATE_RIP);
 		vcpu_insn_done(vcpu);
 	}
-	return lapic_eoi_exit_pending(vcpu) ? EXIT_USER : EXIT_RESUME;
+	if (!vcpu->resume->posted)
+		return eoi_complete(vcpu);
+	vcpu->complete = eoi_complete;
+	return EXIT_USER;
 }
 
-/* As KVM: an unprivileged program gets #UD and cannot stop its machine. */
+/* As KVM: an unprivileged program gets #UD and cannot stop its machine, unless the VMM wants to see that. */
 static int emulate_unknown(struct vcpu *vcpu, const struct access *a)
 {
 	resume_end(vcpu);
-	inject_ud(vcpu);
-	if (a->ctx.cpl)
-		return EXIT_RESUME;
+	if (!vcpu->vm->exit_on_emulation_failure) {
+		inject_ud(vcpu);
+		if (a->ctx.cpl)
+			return EXIT_RESUME;
+	}
 	return access_internal_error(vcpu, a->ctx.bytes, a->ctx.length);
 }
 
@@ -471,12 +456,12 @@ int access_emulate(struct vcpu *vcpu)
 	if (!resume->active) {
 		resume->active = true;
 		resume->rip = vcpu->run->rip;
-		resume->answers = 0;
-		resume->pio_done = false;
+		resume->entries = 0;
+		resume->batch = 0;
 	}
 	resume->cursor = 0;
 	resume->commits = 0;
-	resume->pending_mmio = resume->pending_pio = false;
+	resume->asked = resume->posted = false;
 	access_init(&a, vcpu);
 	vcpu_park_fpu(vcpu);
 	result = emulate(&a.ctx);
@@ -485,6 +470,7 @@ int access_emulate(struct vcpu *vcpu)
 	case EMUL_DONE:
 		return emulate_done(vcpu, &a);
 	case EMUL_USER:
+		resume_sync(resume, a.ctx.commits);
 		vcpu->complete = access_complete;
 		return EXIT_USER;
 	case EMUL_FAULT:

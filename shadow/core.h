@@ -51,31 +51,57 @@
 #define APIC_BASE_BSP (1ULL << 8)
 #define APIC_BASE_ENABLE (1ULL << 11)
 
-/* ---- an instruction or a port access that waits for the VMM (access.c) ---- */
-#define RESUME_ANSWERS 16
-struct resume_answer {
+/* ---- an instruction or a port access that waits for the VMM (access.c, resume.c) ---- */
+enum resume_kind { RESUME_READ = 1, RESUME_WRITE, RESUME_IN, RESUME_OUT };
+
+/* One access that was done, of at most 8 bytes (RESUME_IN's data lie in pio_in). */
+struct resume_entry {
 	uint64_t gpa; /* or the port */
-	uint32_t len; /* 1..8 */
-	bool write;
+	uint32_t len;
+	uint32_t kind;
 	uint8_t data[8];
 };
 
+/* A page of a batch in pieces of 8 bytes, and more than any other instruction has. */
+#define RESUME_ENTRIES (EMUL_PORT_BATCH / 8 + 32)
+
 struct emul_resume {
-	bool active;	   /* an instruction was left half-done */
-	bool pending_mmio; /* answer[answers] is what the VMM is asked now */
-	bool pending_pio;
-	uint64_t rip;	  /* of that instruction */
-	uint32_t answers; /* pieces of MMIO that are done */
+	bool active;  /* an instruction was left half-done */
+	bool asked;   /* the VMM is asked for entry[entries] */
+	bool posted;  /* the VMM is told of a write, which is in the log as done */
+	uint64_t rip; /* of that instruction */
+	/* What was done of the instruction or REP iteration under way, RAM included: nothing is done or read twice. */
+	uint32_t entries;
 	uint32_t cursor;  /* the next one that emulate() will ask for */
-	uint32_t commits; /* emul_ctx.commits that the answers belong to */
-	struct resume_answer answer[RESUME_ANSWERS + 1];
-	bool pio_done, pio_in;
-	uint16_t pio_port;
-	uint32_t pio_size, pio_count;
+	uint32_t commits; /* emul_ctx.commits that the entries belong to */
+	struct resume_entry entry[RESUME_ENTRIES + 1];
+	uint8_t pio_in[EMUL_PORT_BATCH];
+	uint8_t batch;	   /* what op_batch said: 0: not asked, 1: no, 2: yes */
+	uint32_t pio_size; /* of a plain IN or OUT (exits.c) */
 	/* What hardware told about the exit: saves the walk for this page. */
 	uint64_t hint_gva, hint_gpa;
 	uint32_t hint_access; /* UMBRA_MEM_*; 0: no hint */
 };
+
+/* resume.c: the log */
+struct resume_entry *resume_next(struct emul_resume *resume, uint32_t kind, uint64_t gpa, uint32_t len);
+struct resume_entry *resume_new(struct emul_resume *resume, uint32_t kind, uint64_t gpa, uint32_t len);
+void resume_sync(struct emul_resume *resume, uint32_t commits);
+/* These hand an access to the VMM; the new entry is what resume_new() gave. EMUL_OK or EMUL_PENDING. */
+int resume_mmio(struct vcpu *vcpu, struct resume_entry *entry);
+int resume_port(struct vcpu *vcpu, struct resume_entry *entry, uint32_t size, const void *data, uint32_t count);
+void resume_answered(struct vcpu *vcpu); /* the VMM is back */
+static inline void resume_done(struct emul_resume *resume)
+{
+	resume->cursor = ++resume->entries;
+}
+
+/* ---- bus.c: who gets an access before the VMM does; true: it is done. len, size: 1..8 and 1, 2, 4. ---- */
+bool bus_mmio_read(struct vcpu *vcpu, uint64_t gpa, void *data, uint32_t len);
+bool bus_mmio_write(struct vcpu *vcpu, uint64_t gpa, const void *data, uint32_t len);
+bool bus_port_in(struct vcpu *vcpu, uint16_t port, uint32_t size, void *data);
+bool bus_port_out(struct vcpu *vcpu, uint16_t port, uint32_t size, const void *data);
+bool bus_has_mmio(struct vcpu *vcpu, uint64_t gpa); /* in place of RAM at this page */
 
 int access_emulate(struct vcpu *vcpu); /* the instruction at rip; EXIT_* */
 void access_hint(struct vcpu *vcpu, uint64_t gva, uint64_t gpa, uint32_t access);
@@ -102,6 +128,10 @@ int vcpu_run(struct vcpu *vcpu);	  /* KVM_RUN: 0 or -errno */
 void vcpu_set_current(struct vcpu *vcpu); /* this thread is the vCPU's */
 void vcpu_serve(struct vcpu *vcpu, uint32_t bell);
 uint64_t vcpu_fpu_mask(const struct vcpu *vcpu);
+
+/* ---- coalesced.c ---- */
+bool coalesced_write(struct vm *vm, bool pio, uint64_t addr, const void *data, uint32_t len);
+int64_t coalesced_call(struct vm *vm, const struct call *call, bool add);
 
 /* ---- control registers (cr.c) ---- */
 int exit_cr(struct vcpu *vcpu);

@@ -5,7 +5,6 @@
 
 /* REP iterations in one call: then the guest is entered again, so that interrupts and kicks get through. */
 #define STRING_BUDGET 1024
-#define PORT_BATCH 1024 /* bytes of INS and OUTS in one ops->io */
 
 enum string_kind { STRING_MOVS, STRING_STOS, STRING_LODS, STRING_CMPS, STRING_SCAS };
 
@@ -122,6 +121,8 @@ static int string(struct emul *e, enum string_kind kind)
 			return EMUL_OK;
 		if ((kind == STRING_CMPS || kind == STRING_SCAS) && !(e->rflags & FLAG_ZF) == s.equal)
 			return EMUL_OK;
+		if (e->ctx->posted) /* a fault of the next iteration comes after this write */
+			return EMUL_PENDING;
 	}
 	return EXEC_YIELD;
 }
@@ -134,13 +135,16 @@ static uint32_t batch_count(struct emul *e, const struct string *s, uint32_t seg
 {
 	uint64_t count = s->rep ? emul_reg_get(e, RCX, e->asize) : 1, room = 0x1000 - (gva & 0xfff);
 
-	if (room > PORT_BATCH)
-		room = PORT_BATCH;
+	if (room > EMUL_PORT_BATCH)
+		room = EMUL_PORT_BATCH;
 	if (mask_bits(e->asize) - offset < room - 1)
 		room = mask_bits(e->asize) - offset + 1;
 	if (count > room / s->len)
 		count = room / s->len;
 	if (count < 2 || s->step < 0 || !emul_linear_ok(e, seg, offset, (uint32_t)count * s->len, access))
+		return 1;
+	if (e->ctx->ops->batch &&
+	    !e->ctx->ops->batch(e->ctx, access == ACCESS_WRITE, (uint16_t)e->gpr[RDX], gva, (uint32_t)count * s->len))
 		return 1;
 	return (uint32_t)count;
 }
@@ -150,7 +154,7 @@ static int port_string(struct emul *e, bool in, uint32_t len)
 	enum emul_access access = in ? ACCESS_WRITE : ACCESS_READ;
 	uint32_t index = in ? RDI : RSI, count;
 	uint16_t port = (uint16_t)e->gpr[RDX];
-	uint8_t data[PORT_BATCH];
+	uint8_t data[EMUL_PORT_BATCH];
 	struct string s;
 	uint64_t gva;
 	int ret;

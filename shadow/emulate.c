@@ -381,7 +381,7 @@ enum emul_result emulate(struct emul_ctx *ctx)
 	int ret;
 
 	e.ctx = ctx;
-	ctx->rep_yield = false;
+	ctx->rep_yield = ctx->posted = false;
 	ctx->commits = 0;
 	e.rflags = ctx->rflags;
 	memcpy(e.gpr, ctx->gpr, sizeof(e.gpr));

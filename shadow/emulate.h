@@ -16,6 +16,8 @@ enum emul_result {
 	EMUL_UNKNOWN, /* cannot be emulated: KVM_EXIT_INTERNAL_ERROR with the bytes */
 };
 
+#define EMUL_PORT_BATCH 1024 /* bytes of INS and OUTS in one ops->io */
+
 /* Results of memory and port ops. */
 #define EMUL_OK 0
 #define EMUL_PENDING 1	 /* went to the VMM; the same access will be asked again and then has its answer */
@@ -42,14 +44,22 @@ struct emul_ops {
 	 * so that its #PF says W; INS asks it before it takes data from a port that it could not put down.
 	 */
 	int (*probe_write)(struct emul_ctx *ctx, uint64_t gva, uint32_t len);
+	/*
+	 * Optional (NULL: yes). May a REP INS or OUTS do [gva, gva + len), all in one page, in one access to the port and
+	 * one to memory? false where memory is a device's, which gets its elements one by one.
+	 */
+	bool (*batch)(struct emul_ctx *ctx, bool in, uint16_t port, uint64_t gva, uint32_t len);
 };
 
 /*
  * Restart. After EMUL_USER nothing has changed but the progress of complete REP iterations (registers are written
  * back, rip is not). The next emulate() fetches and decodes again and asks for the same accesses in the same order, as
- * long as the guest has not changed its code meanwhile: answers must be matched by kind, address and length. Each REP
- * iteration (or INS/OUTS batch) that is complete counts up ctx->commits, which starts at 0 in each emulate(): what was
- * answered before that is used up, and is not asked again.
+ * long as the guest has not changed its code meanwhile: answers must be matched by kind, address and length, and all
+ * accesses must be remembered, those to RAM too: a second read would see what the instruction itself has written.
+ * Each REP iteration (or INS/OUTS batch) that is complete counts up ctx->commits, which starts at 0 in each emulate():
+ * what was answered before that is used up, and is not asked again.
+ * A write to the VMM may be answered EMUL_OK at once, with ctx->posted set, if every later access gets EMUL_PENDING: an
+ * instruction that ends with its write is then over, and needs no second emulate().
  */
 
 struct emul_segment {
@@ -71,6 +81,7 @@ struct emul_ctx {
 	uint8_t length;	  /* of the instruction, or what was fetched of one that cannot be decoded; 0 before decoding */
 	uint32_t commits; /* set by emulate(): REP iterations completed in this call; see Restart */
 	bool rep_yield; /* set by emulate(): a REP stopped part-way on purpose, rip unchanged; enter the guest again */
+	bool posted;	/* set by ops, cleared by emulate() when it begins: see Restart */
 };
 
 enum emul_result emulate(struct emul_ctx *ctx);

@@ -33,20 +33,25 @@ static int io_out_complete(struct vcpu *vcpu)
 	return EXIT_RESUME;
 }
 
-static int io_in_complete(struct vcpu *vcpu)
+static void io_in_put(struct vcpu *vcpu, uint32_t size, uint32_t value)
 {
 	__u64 *rax = &vcpu->run->gpr[UMBRA_RAX];
-	uint32_t size = vcpu->resume->pio_size;
-	uint32_t value = 0;
 
-	if (vcpu->run->rip != vcpu->resume->rip)
-		return EXIT_RESUME;
-	memcpy(&value, vcpu->pio, size);
 	if (size == 4)
 		*rax = value;
 	else
 		memcpy(rax, &value, size);
 	vcpu_skip_insn(vcpu);
+}
+
+static int io_in_complete(struct vcpu *vcpu)
+{
+	uint32_t value = 0;
+
+	if (vcpu->run->rip != vcpu->resume->rip)
+		return EXIT_RESUME;
+	memcpy(&value, vcpu->pio, vcpu->resume->pio_size);
+	io_in_put(vcpu, vcpu->resume->pio_size, value);
 	return EXIT_RESUME;
 }
 
@@ -55,13 +60,17 @@ static int exit_io(struct vcpu *vcpu)
 	const struct vmexit *exit = &vcpu->exit;
 	uint16_t port = exit->io.port;
 	uint8_t size = exit->io.size, flags = exit->io.flags;
-	uint32_t value;
+	uint32_t value = 0;
 
 	if (flags & VMEXIT_IO_STRING)
 		return access_emulate(vcpu);
 	if (size != 1 && size != 2 && size != 4)
 		return -EINVAL;
 	if (flags & VMEXIT_IO_IN) {
+		if (bus_port_in(vcpu, port, size, &value)) {
+			io_in_put(vcpu, size, value);
+			return EXIT_RESUME;
+		}
 		io_to_user(vcpu, true, port, size);
 		vcpu->complete = io_in_complete;
 		return EXIT_USER;
@@ -69,7 +78,7 @@ static int exit_io(struct vcpu *vcpu)
 	value = (uint32_t)vcpu->run->gpr[UMBRA_RAX];
 	if (size < 4)
 		value &= (1u << size * 8) - 1;
-	if (eventfds_ioevent(vcpu->vm, true, port, size, value)) {
+	if (bus_port_out(vcpu, port, size, &value)) {
 		vcpu_skip_insn(vcpu);
 		return EXIT_RESUME;
 	}
@@ -81,6 +90,24 @@ static int exit_io(struct vcpu *vcpu)
 
 /* ---- memory ---- */
 
+#define RETRIES 16 /* a slot that is just being moved is back by then; if not, the emulator does the access */
+
+/* The slot that was missing is there by now: the CPU does the instruction itself, LOCK and all. */
+static bool mem_is_back(struct vcpu *vcpu)
+{
+	const struct vmexit *exit = &vcpu->exit;
+
+	if (bus_has_mmio(vcpu, exit->mem.gpa) ||
+	    !vm_gpa_to_hva(vcpu->vm, exit->mem.gpa, 1, exit->mem.access & UMBRA_MEM_WRITE)) {
+		vcpu->mem_retries = 0;
+		return false;
+	}
+	if (++vcpu->mem_retries > RETRIES)
+		return false;
+	sys_sched_yield();
+	return true;
+}
+
 static int exit_mem(struct vcpu *vcpu)
 {
 	const struct vmexit *exit = &vcpu->exit;
@@ -88,6 +115,8 @@ static int exit_mem(struct vcpu *vcpu)
 	/* The VMM's own memory is not to be had there: KVM_RUN fails so. */
 	if (exit->mem.access & UMBRA_MEM_FAULT)
 		return -EFAULT;
+	if (mem_is_back(vcpu))
+		return EXIT_RESUME;
 	if ((exit->mem.access & UMBRA_MEM_GVA) && !(exit->mem.access & (UMBRA_MEM_WALK | UMBRA_MEM_EXEC)))
 		access_hint(vcpu, exit->mem.gva, exit->mem.gpa, exit->mem.access);
 	return access_emulate(vcpu);

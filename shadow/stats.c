@@ -100,6 +100,8 @@ void stats_print(struct vm *vm, int fd)
 		if (exits[n])
 			stats_line(fd, "exits ", exit_names[n], exits[n]);
 	stats_line(fd, "exits to the VMM", "", user);
+	if (vm->coalesced_writes)
+		stats_line(fd, "coalesced writes", "", vm->coalesced_writes);
 	stats_line(fd, "runs", "", runs);
 	stats_line(fd, "calls of the shim's RUN", "", shim);
 }

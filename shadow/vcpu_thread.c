@@ -551,6 +551,8 @@ int vcpu_create(struct vm *vm, uint32_t id, int memfd, int kick_fd, int done_fd)
 	ret = eventfds_add_vcpu(vcpu);
 	if (ret < 0)
 		goto fini;
+	if (!n)
+		vm->ring = (struct kvm_coalesced_mmio_ring *)((uint8_t *)vcpu->kvm + CHANNEL_RING_OFFSET);
 	vm->vcpu[n] = vcpu;
 	atomic_store(&vm->vcpus, n + 1);
 	ret = thread_start(vcpu);

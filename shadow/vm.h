@@ -49,6 +49,12 @@ struct ioevents {
 	struct ioevent event[];
 };
 
+/* KVM_REGISTER_COALESCED_MMIO's zones. */
+struct coalesced_zones {
+	uint32_t count;
+	struct kvm_coalesced_mmio_zone zone[];
+};
+
 /*
  * Locks. V: vm->lock, held by the control thread for every change. R: published snapshot, read with
  * vm_read_lock()/vm_read_unlock() (see vm.c), freed when no vCPU thread can still hold it.
@@ -58,13 +64,17 @@ struct vm {
 	struct shim *shim;	/* C */
 	struct umbra_info info; /* C */
 	pthread_mutex_t lock;
-	_Atomic(struct slots *) slots;	     /* R */
-	_Atomic(struct ioevents *) ioevents; /* R */
-	struct irq_routes *routes;	     /* own lock: see routing.h */
-	struct eventfds *eventfds;	     /* own lock: see routing.h */
-	struct vcpu *vcpu[VM_MAX_VCPUS];     /* A: set once */
-	atomic_uint vcpus;		     /* A */
-	bool created;			     /* V: KVM_CREATE_VM done */
+	_Atomic(struct slots *) slots;			   /* R */
+	_Atomic(struct ioevents *) ioevents;		   /* R */
+	_Atomic(struct coalesced_zones *) coalesced_zones; /* R */
+	struct kvm_coalesced_mmio_ring *ring;		   /* C: in the first vCPU's area, shared with the VMM */
+	atomic_uint ring_lock;				   /* of ring's end and coalesced_writes */
+	uint64_t coalesced_writes;			   /* counter; read by others without a lock */
+	struct irq_routes *routes;			   /* own lock: see routing.h */
+	struct eventfds *eventfds;			   /* own lock: see routing.h */
+	struct vcpu *vcpu[VM_MAX_VCPUS];		   /* A: set once */
+	atomic_uint vcpus;				   /* A */
+	bool created;					   /* V: KVM_CREATE_VM done */
 	bool split_irqchip;	   /* V, set before the first vCPU: LAPICs in the shadow, PIC and I/O APIC in the VMM */
 	struct irqchip *irqchip;   /* V, set before the first vCPU: PIC and I/O APIC in the shadow too */
 	uint32_t ioapic_pins;	   /* V: KVM_CAP_SPLIT_IRQCHIP's argument */
@@ -77,6 +87,7 @@ struct vm {
 	uint32_t max_vcpu_ids;		/* V */
 	uint32_t disabled_exits;	/* V: KVM_CAP_X86_DISABLE_EXITS */
 	uint64_t bus_lock_mode;		/* V */
+	bool exit_on_emulation_failure; /* V: KVM_CAP_EXIT_ON_EMULATION_FAILURE */
 	_Atomic uint64_t tsc_offset; /* A: by the VMM's last TSC write, 0: none yet; writes within a second share it */
 	uint32_t tsc_khz;	     /* V: default for new vCPUs, kHz */
 	struct vm_clock *clock;	     /* own lock: see clock.h */

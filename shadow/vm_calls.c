@@ -152,6 +152,11 @@ static int enable_cap_locked(struct vm *vm, const struct kvm_enable_cap *cap)
 	case KVM_CAP_X86_TRIPLE_FAULT_EVENT:
 		vm->triple_fault_event = arg & 1;
 		return 0;
+	case KVM_CAP_EXIT_ON_EMULATION_FAILURE:
+		if (arg & ~1ULL)
+			return -EINVAL;
+		vm->exit_on_emulation_failure = arg;
+		return 0;
 	case KVM_CAP_X86_USER_SPACE_MSR:
 		if (arg & ~MSR_EXIT_REASONS)
 			return -EINVAL;
@@ -342,6 +347,10 @@ int64_t vm_call(struct vm *vm, struct call *call)
 		return irqfd(vm, call);
 	case KVM_IOEVENTFD:
 		return ioeventfd(vm, call);
+	case KVM_REGISTER_COALESCED_MMIO:
+		return coalesced_call(vm, call, true);
+	case KVM_UNREGISTER_COALESCED_MMIO:
+		return coalesced_call(vm, call, false);
 	case KVM_GET_CLOCK:
 		return get_clock(vm, call);
 	case KVM_SET_CLOCK:

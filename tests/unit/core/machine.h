@@ -41,6 +41,7 @@ void machine_injected_none(unsigned int n);
 
 Suite *suite_exits(void);
 Suite *suite_memory(void);
+Suite *suite_resume(void);
 Suite *suite_state(void);
 Suite *suite_inject(void);
 Suite *suite_slots(void);

@@ -9,6 +9,7 @@ int main(void)
 	int failed;
 
 	srunner_add_suite(runner, suite_memory());
+	srunner_add_suite(runner, suite_resume());
 	srunner_add_suite(runner, suite_state());
 	srunner_add_suite(runner, suite_inject());
 	srunner_add_suite(runner, suite_slots());

@@ -150,18 +150,20 @@ END_TEST
 
 START_TEST(rom)
 {
-	static const uint8_t store[] = { 0x89, 0x03, 0x8b, 0x0b }; /* mov %eax, (%ebx); mov (%ebx), %ecx */
+	static const uint8_t store[] = { 0x89, 0x03, 0xa5 }; /* mov %eax, (%ebx); movsl */
 
-	machine_code(store, 4);
+	machine_code(store, 3);
 	memcpy(m.rom, "\x01\x02\x03\x04", 4);
 	m.run->gpr[UMBRA_RAX] = 0xffffffff;
 	m.run->gpr[UMBRA_RBX] = ROM_GPA;
 	push_mem(ROM_GPA, UMBRA_MEM_WRITE);
 	machine_run(0, KVM_EXIT_MMIO);
 	expect_mmio(ROM_GPA, 4, true, "\xff\xff\xff\xff");
-	push_mem(ROM_GPA, UMBRA_MEM_READ);
-	machine_run(0, KVM_EXIT_SHUTDOWN);
-	ck_assert_uint_eq(m.run->gpr[UMBRA_RCX], 0x04030201);
+	m.run->gpr[UMBRA_RSI] = ROM_GPA;
+	m.run->gpr[UMBRA_RDI] = DEVICE;
+	push_mem(DEVICE, UMBRA_MEM_WRITE);
+	machine_run(0, KVM_EXIT_MMIO);
+	expect_mmio(DEVICE, 4, true, "\x01\x02\x03\x04");
 }
 END_TEST
 

@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/* Who gets a guest's access to a port or to device memory before the VMM does. vCPU threads. */
+#include <string.h>
+
+#include "core.h"
+#include "routing.h"
+#include "vcpu.h"
+
+#define PAGE_MASK 0xfffULL
+
+static bool lapic_page(const struct vcpu *vcpu, uint64_t gpa)
+{
+	return vcpu->lapic.enabled && !vcpu->lapic.x2apic && !((gpa ^ vcpu->apic_base) & ~PAGE_MASK);
+}
+
+bool bus_has_mmio(struct vcpu *vcpu, uint64_t gpa)
+{
+	return lapic_page(vcpu, gpa);
+}
+
+bool bus_mmio_read(struct vcpu *vcpu, uint64_t gpa, void *data, uint32_t len)
+{
+	if (!lapic_page(vcpu, gpa))
+		return false;
+	if (!lapic_mmio_read(vcpu, (uint32_t)(gpa & PAGE_MASK), len, data))
+		memset(data, 0, len);
+	return true;
+}
+
+bool bus_mmio_write(struct vcpu *vcpu, uint64_t gpa, const void *data, uint32_t len)
+{
+	uint64_t value = 0;
+
+	if (lapic_page(vcpu, gpa)) {
+		lapic_mmio_write(vcpu, (uint32_t)(gpa & PAGE_MASK), len, data);
+		return true;
+	}
+	memcpy(&value, data, len);
+	return eventfds_ioevent(vcpu->vm, false, gpa, len, value) || coalesced_write(vcpu->vm, false, gpa, data, len);
+}
+
+bool bus_port_in(struct vcpu *vcpu, uint16_t port, uint32_t size, void *data)
+{
+	(void)vcpu;
+	(void)port;
+	(void)size;
+	(void)data;
+	return false;
+}
+
+bool bus_port_out(struct vcpu *vcpu, uint16_t port, uint32_t size, const void *data)
+{
+	uint32_t value = 0;
+
+	memcpy(&value, data, size);
+	return eventfds_ioevent(vcpu->vm, true, port, size, value) || coalesced_write(vcpu->vm, true, port, data, size);
+}
