@@ -82,11 +82,16 @@ done
 vmlinuz=$tree/boot/vmlinuz-$release
 arguments="console=ttyS1,115200 panic=-1 nokaslr mitigations=off no_timer_check tsc=reliable cryptomgr.notests initcall_blacklist=load_system_certificate_list loglevel=5 $append"
 
+# preload NAME: builds NAME.c once, to be preloaded into an emulator; prints its path
+preload() {
+	local so=$cache/$1.so
+	cached "$so" "$testbed/$1.c" || { gcc -O1 -shared -fPIC -o "$run/$1.so" "$testbed/$1.c" -ldl && mv "$run/$1.so" "$so"; }
+	echo "$so"
+}
+
 start_vmx() {
-	local preload=$cache/unbuffer.so iso=$run/iso
-	cached "$preload" "$testbed/unbuffer.c" || {
-		gcc -O1 -shared -fPIC -o "$run/unbuffer.so" "$testbed/unbuffer.c" -ldl && mv "$run/unbuffer.so" "$preload"
-	}
+	local iso=$run/iso preload
+	preload=$(preload unbuffer)
 	mkdir "$iso"
 	cp /usr/lib/ISOLINUX/isolinux.bin /usr/lib/syslinux/modules/bios/ldlinux.c32 "$iso/"
 	cp "$vmlinuz" "$iso/vmlinuz"
@@ -115,7 +120,9 @@ start_vmx() {
 }
 
 start_svm() {
-	qemu-system-x86_64 -M q35 -accel tcg,thread=multi -cpu "${model:-max}" -smp "$cpus" -m "$mem" \
+	local preload
+	preload=$(preload tcglock)
+	LD_PRELOAD=$preload qemu-system-x86_64 -M q35 -accel tcg,thread=multi -cpu "${model:-max}" -smp "$cpus" -m "$mem" \
 		-kernel "$vmlinuz" -initrd "$run/initrd.img" -append "$arguments" -nodefaults -display none \
 		-serial "file:$log" -serial "file:$log.kernel" -no-reboot </dev/null >"$run/emulator" 2>&1 &
 	emulator=$!
