@@ -64,6 +64,7 @@ static void irqfd_event(struct vm *vm, uint64_t tag)
 		if (irqfd->drain)
 			drain(irqfd->fd);
 		routing_set_irq(vm, irqfd->gsi, 1);
+		atomic_fetch_add_explicit(&vm->irqfd_interrupts, 1, memory_order_relaxed);
 	}
 	pthread_mutex_unlock(&events->lock);
 }

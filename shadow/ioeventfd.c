@@ -60,6 +60,7 @@ bool eventfds_ioevent(struct vm *vm, bool pio, uint64_t addr, uint32_t len, uint
 		if (event->len && (event->len != len || (event->has_match && event->match != value)))
 			continue;
 		sys_write(event->fd, &one, sizeof(one));
+		atomic_fetch_add_explicit(&vm->ioeventfd_signals, 1, memory_order_relaxed);
 		hit = true;
 		break;
 	}

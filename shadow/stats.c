@@ -104,6 +104,8 @@ void stats_print(struct vm *vm, int fd)
 		stats_line(fd, "coalesced writes", "", vm->coalesced_writes);
 	stats_line(fd, "runs", "", runs);
 	stats_line(fd, "calls of the shim's RUN", "", shim);
+	stats_line(fd, "ioeventfd signals", "", atomic_load(&vm->ioeventfd_signals));
+	stats_line(fd, "irqfd interrupts", "", atomic_load(&vm->irqfd_interrupts));
 }
 
 static const char *const bad_rules[] = {

@@ -93,6 +93,8 @@ struct vm {
 	struct vm_clock *clock;	     /* own lock: see clock.h */
 	uint64_t tss_addr, identity_map_addr;	/* V: stored; unrestricted guest needs neither */
 	uint64_t manual_dirty_protect;		/* V */
+	_Atomic uint64_t ioeventfd_signals;	/* A: for stats_print() alone */
+	_Atomic uint64_t irqfd_interrupts;	/* A: the same */
 	struct slot_dirty *dirty[VM_MAX_SLOTS]; /* V: dirty bits fetched but not yet cleared (manual protect) */
 };
 

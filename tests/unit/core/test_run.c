@@ -307,6 +307,8 @@ START_TEST(statistics)
 	ck_assert_ptr_nonnull(strstr(text, "umbra: exits SHUTDOWN 1\n"));
 	ck_assert_ptr_nonnull(strstr(text, "umbra: exits to the VMM 1\n"));
 	ck_assert_ptr_nonnull(strstr(text, "umbra: runs 1\n"));
+	ck_assert_ptr_nonnull(strstr(text, "umbra: ioeventfd signals 0\n"));
+	ck_assert_ptr_nonnull(strstr(text, "umbra: irqfd interrupts 0\n"));
 	ck_assert_ptr_null(strstr(text, "HLT"));
 }
 END_TEST
