@@ -14,7 +14,7 @@ packages=(
 	check clang libclang-rt-14-dev clang-format sparse cloc
 	# the emulated machines and what runs in them
 	qemu-system-x86 bochs bochsbios vgabios isolinux syslinux-common genisoimage
-	seabios ipxe-qemu ovmf grub-pc-bin grub-common mtools xorriso
+	seabios ipxe-qemu ovmf grub-pc-bin grub-common mtools xorriso debootstrap
 	busybox-static cpio xz-utils procps
 )
 

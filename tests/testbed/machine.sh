@@ -14,6 +14,8 @@ usage: tests/testbed/machine.sh [options]
   --mem MB           memory (1024)
   --append TEXT      more kernel arguments, after the usual ones
   --overlay DIR      files laid over the root (may be repeated)
+  --disk FILE        a disk, which the machine may change but whose file stays as it is (may be repeated; vmx: once);
+                     the script finds it with machine_disk N
   --script FILE      run by the machine's shell as root; default: only boot
   --timeout SECONDS  wall clock for all of it (300)
   --log FILE         the machine's console; its kernel log goes to FILE.kernel
@@ -22,7 +24,7 @@ exit status: the script's; 124 after a time-out; 125 when the machine could not 
 USAGE
 }
 
-hw=vmx cpus=1 kernel=6.1 model= mem=1024 append= overlays=() script= timeout=300 log= follow=
+hw=vmx cpus=1 kernel=6.1 model= mem=1024 append= overlays=() disks=() script= timeout=300 log= follow=
 while [ $# -gt 0 ]; do
 	case $1 in
 	--follow) follow=1; shift; continue ;;
@@ -37,6 +39,7 @@ while [ $# -gt 0 ]; do
 	--mem) mem=$2 ;;
 	--append) append=$2 ;;
 	--overlay) overlays+=("$2") ;;
+	--disk) disks+=("$(realpath "$2")") ;;
 	--script) script=$2 ;;
 	--timeout) timeout=$2 ;;
 	--log) log=$2 ;;
@@ -45,6 +48,7 @@ while [ $# -gt 0 ]; do
 	shift 2
 done
 case $hw in vmx | svm) ;; *) die "unknown --hw '$hw': vmx or svm" ;; esac
+[ "$hw" = svm ] || [ ${#disks[@]} -le 1 ] || die "Bochs has one disk"
 
 mkdir -p "$cache"
 run=$(mktemp -d "$cache/run.XXXXXX")
@@ -75,6 +79,10 @@ mkdir -p "$run/top/testbed"
 cp "$testbed"/in/*.sh "$run/top/testbed/"
 if [ -n "$script" ]; then cp "$script" "$run/top/testbed/script"; else echo true >"$run/top/testbed/script"; fi
 cp "$base" "$run/initrd.img"
+if [ ${#disks[@]} -gt 0 ]; then
+	modules=$("$testbed/modules.sh" "$tree") # not otherwise: unpacking them costs Bochs seconds
+	cat "$modules" >>"$run/initrd.img"
+fi
 for overlay in ${overlays[@]+"${overlays[@]}"} "$run/top"; do
 	[ -d "$overlay" ] || die "no overlay folder $overlay"
 	cpio_pack "$overlay" >>"$run/initrd.img"
@@ -90,7 +98,7 @@ preload() {
 }
 
 start_vmx() {
-	local iso=$run/iso preload
+	local iso=$run/iso preload disk=
 	preload=$(preload unbuffer)
 	mkdir "$iso"
 	cp /usr/lib/ISOLINUX/isolinux.bin /usr/lib/syslinux/modules/bios/ldlinux.c32 "$iso/"
@@ -99,12 +107,15 @@ start_vmx() {
 	printf '%s\n' 'default l' 'prompt 0' 'label l' ' kernel /vmlinuz' ' initrd /initrd.img' " append $arguments" >"$iso/isolinux.cfg"
 	genisoimage -quiet -o "$run/l1.iso" -b isolinux.bin -c boot.cat -no-emul-boot -boot-load-size 4 -boot-info-table "$iso" 2>/dev/null
 	rm -rf "$iso"
+	# Changes go to a file beside it, so that the disk stays as it is.
+	[ ${#disks[@]} = 0 ] || disk="ata0-slave: type=disk, path=${disks[0]}, mode=volatile, journal=$run/disk.redo"
 	cat >"$run/bochsrc" <<-RC
 		cpu: model=${model:-corei7_haswell_4770}, count=$cpus, ips=50000000, reset_on_triple_fault=0
 		memory: guest=$mem, host=$mem
 		romimage: file=/usr/share/bochs/BIOS-bochs-latest
 		vgaromimage: file=/usr/share/vgabios/vgabios.bin
 		ata0-master: type=cdrom, path=$run/l1.iso, status=inserted
+		${disk:-# no disk}
 		boot: cdrom
 		com1: enabled=1, mode=file, dev=$log
 		com2: enabled=1, mode=file, dev=$log.kernel
@@ -120,11 +131,14 @@ start_vmx() {
 }
 
 start_svm() {
-	local preload
+	local i drives=() preload
 	preload=$(preload tcglock)
-	LD_PRELOAD=$preload qemu-system-x86_64 -M q35 -accel tcg,thread=multi -cpu "${model:-max}" -smp "$cpus" -m "$mem" \
+	for i in "${!disks[@]}"; do
+		drives+=(-drive "file=${disks[i]},format=raw,if=none,id=disk$i,snapshot=on" -device "virtio-blk-pci,drive=disk$i")
+	done
+	LD_PRELOAD=$preload TMPDIR=$run qemu-system-x86_64 -M q35 -accel tcg,thread=multi -cpu "${model:-max}" -smp "$cpus" -m "$mem" \
 		-kernel "$vmlinuz" -initrd "$run/initrd.img" -append "$arguments" -nodefaults -display none \
-		-serial "file:$log" -serial "file:$log.kernel" -no-reboot </dev/null >"$run/emulator" 2>&1 &
+		${drives[@]+"${drives[@]}"} -serial "file:$log" -serial "file:$log.kernel" -no-reboot </dev/null >"$run/emulator" 2>&1 &
 	emulator=$!
 }
 

@@ -30,6 +30,21 @@ umbra_idle() { # all of the module's counters fall to zero within ten seconds
 	return 1
 }
 
+# machine_disk N: the Nth disk (from 0) that the machine was given
+machine_disk() {
+	local hw i
+	if grep -qw svm /proc/cpuinfo; then
+		modprobe -a virtio_pci virtio_blk && hw="/dev/vd$(echo abcdefgh | cut -c$(($1 + 1)))"
+	else
+		modprobe -a ata_piix sd_mod && hw="/dev/sd$(echo abcdefgh | cut -c$(($1 + 1)))"
+	fi
+	for i in 1 2 3 4 5 6 7 8 9 10; do
+		[ -b "$hw" ] && { echo "$hw"; return 0; }
+		sleep 0.5
+	done
+	return 1
+}
+
 # A nested Linux under QEMU; its console is stdout
 qemu=qemu-system-x86_64-microvm
 guest_args() {
