@@ -13,7 +13,8 @@ struct access {
 	struct emul_ctx ctx; /* first: ops get a pointer to it */
 	struct vcpu *vcpu;
 	struct walk_regs regs;
-	bool quiet;	  /* raise nothing */
+	bool quiet; /* raise nothing */
+	bool ram_only;
 	bool unfetchable; /* the instruction itself does not lie in memory */
 };
 
@@ -74,6 +75,11 @@ static int piece_access(struct access *a, uint64_t gpa, uint8_t *data, uint32_t 
 	struct resume_entry *entry;
 	bool done;
 
+	if (a->ram_only) {
+		a->unfetchable = bus_has_mmio(vcpu, gpa) || (write ? vm_write_gpa(vcpu->vm, gpa, data, len)
+								   : vm_read_gpa(vcpu->vm, gpa, data, len));
+		return a->unfetchable ? EMUL_RAISED : EMUL_OK;
+	}
 	if (resume->posted)
 		return EMUL_PENDING;
 	resume_sync(resume, a->ctx.commits);
@@ -374,7 +380,7 @@ static void access_init(struct access *a, struct vcpu *vcpu)
 		.rflags = run->rflags,
 		.maxphyaddr = vcpu->maxphyaddr,
 	};
-	a->quiet = false;
+	a->quiet = a->ram_only = false;
 	a->unfetchable = false;
 }
 
@@ -515,4 +521,21 @@ uint8_t access_insn_length(struct vcpu *vcpu)
 	len = emulate_length(&a.ctx);
 	vcpu_unpark_fpu(vcpu);
 	return len;
+}
+
+bool access_operand(struct vcpu *vcpu, bool write, uint64_t *value, uint8_t *len, int *ret)
+{
+	enum emul_result result;
+	struct access a;
+
+	access_init(&a, vcpu);
+	a.ram_only = true;
+	vcpu_park_fpu(vcpu);
+	result = emulate_operand(&a.ctx, write, value);
+	vcpu_unpark_fpu(vcpu);
+	*len = a.ctx.length;
+	*ret = EXIT_RESUME;
+	if (result == EMUL_UNKNOWN || a.unfetchable)
+		*ret = access_internal_error(vcpu, a.ctx.bytes, a.ctx.length);
+	return result == EMUL_DONE;
 }

@@ -48,6 +48,10 @@
 /* What exit handlers return besides EXIT_*: nothing changed that the loop must look at before the next entry. */
 #define EXIT_QUICK 2
 
+/* vcpu.careful: why the next entry and exit need more than the hot path does. */
+#define CAREFUL_IRET (1 << 0)	  /* SVM: one IRET runs in single step, to see the end of NMI blocking */
+#define CAREFUL_NMI_POLL (1 << 1) /* SVM: an NMI waits for something that no window tells of */
+
 #define APIC_BASE_BSP (1ULL << 8)
 #define APIC_BASE_ENABLE (1ULL << 11)
 
@@ -108,7 +112,15 @@ void access_hint(struct vcpu *vcpu, uint64_t gva, uint64_t gpa, uint32_t access)
 /* Up to len bytes at rip: how many could be read. */
 uint32_t access_fetch(struct vcpu *vcpu, uint8_t *bytes, uint32_t len);
 uint8_t access_insn_length(struct vcpu *vcpu);
+/* Reads or writes the first operand, in RAM, as the instruction would. false: *ret is what the exit handler returns. */
+bool access_operand(struct vcpu *vcpu, bool write, uint64_t *value, uint8_t *len, int *ret);
 int access_internal_error(struct vcpu *vcpu, const uint8_t *bytes, uint32_t len);
+
+/* ---- the instruction behind an exit whose hardware does not describe it (insn.c) ---- */
+uint8_t insn_length(struct vcpu *vcpu); /* 0: cannot be told */
+/* Fill in what the exit lacks, its length included. false: *ret (resume) is what the exit handler returns. */
+bool insn_cr(struct vcpu *vcpu, int *ret);
+bool insn_dr(struct vcpu *vcpu);
 
 /* ---- vcpu.c ---- */
 int vcpu_init(struct vcpu *vcpu, struct vm *vm, uint32_t id); /* all but the thread; -errno */
@@ -122,6 +134,11 @@ void vcpu_insn_done(struct vcpu *vcpu);
 /* ---- inject.c ---- */
 void inject_debug(struct vcpu *vcpu, uint64_t dr6);
 void inject_soft_exception(struct vcpu *vcpu, uint8_t vector, uint8_t type, uint8_t insn_len);
+void inject_undo(struct vcpu *vcpu); /* what was handed over was not entered with: it is due again */
+/* SVM: the guest is at an IRET that may end NMI blocking; the #DB after it, and what of its DR6 bits is the guest's. */
+void inject_iret(struct vcpu *vcpu);
+uint64_t inject_iret_done(struct vcpu *vcpu, uint64_t dr6);
+uint64_t inject_deadline(const struct vcpu *vcpu); /* host TSC, 0: none */
 
 /* ---- vcpu_thread.c ---- */
 int vcpu_run(struct vcpu *vcpu);	  /* KVM_RUN: 0 or -errno */

@@ -174,6 +174,13 @@ int exit_cr(struct vcpu *vcpu)
 	int ret = 1;
 
 	vcpu_fetch(vcpu, UMBRA_STATE_CR | UMBRA_STATE_SEG_CODE);
+	if (vcpu->exit.cr.gpr == VMEXIT_GPR_UNKNOWN) {
+		if (!insn_cr(vcpu, &ret))
+			return ret;
+		op = vcpu->exit.cr.op;
+		gpr = vcpu->exit.cr.gpr & (UMBRA_GPRS - 1);
+		lmsw = vcpu->exit.cr.lmsw;
+	}
 	if (op == VMEXIT_CR_MOV_TO && cr == 8) {
 		ret = cr8_write(vcpu, operand(vcpu, gpr));
 		ok = ret >= 0;
@@ -181,6 +188,8 @@ int exit_cr(struct vcpu *vcpu)
 		ok = mov_to_cr(vcpu, cr, operand(vcpu, gpr));
 	} else if (op == VMEXIT_CR_MOV_FROM) {
 		run->gpr[gpr] = cr_read(vcpu, cr);
+	} else if (op == VMEXIT_CR_SMSW) {
+		; /* insn_cr() has done it */
 	} else if (op == VMEXIT_CR_CLTS) {
 		ok = cr0_write(vcpu, run->cr0 & ~X86_CR0_TS);
 	} else { /* LMSW can set PE but not clear it */
@@ -222,10 +231,13 @@ static uint64_t dr_read(struct vcpu *vcpu, uint8_t dr)
 int exit_dr(struct vcpu *vcpu)
 {
 	struct umbra_run *run = vcpu->run;
-	uint8_t dr = vcpu->exit.dr.dr & 7, gpr = vcpu->exit.dr.gpr & (UMBRA_GPRS - 1);
+	uint8_t dr = vcpu->exit.dr.dr & 7, gpr;
 	bool write = vcpu->exit.dr.write;
 
 	vcpu_fetch(vcpu, UMBRA_STATE_DR | UMBRA_STATE_CR | UMBRA_STATE_SEG_CODE);
+	if (vcpu->exit.dr.gpr == VMEXIT_GPR_UNKNOWN && !insn_dr(vcpu))
+		return EXIT_RESUME;
+	gpr = vcpu->exit.dr.gpr & (UMBRA_GPRS - 1);
 	if (dr == 4 || dr == 5) {
 		if (run->cr4 & X86_CR4_DE) {
 			inject_ud(vcpu);

@@ -11,8 +11,11 @@ void debug_enter(struct vcpu *vcpu)
 	struct umbra_run *run = vcpu->run;
 	uint32_t mode = vcpu->guest_debug;
 
-	if (!(mode & KVM_GUESTDBG_ENABLE))
-		return;
+	if (mode & KVM_GUESTDBG_SINGLESTEP || vcpu->careful & CAREFUL_IRET) {
+		vcpu->debug_tf = !(run->rflags & X86_RFLAGS_TF);
+		run->rflags |= X86_RFLAGS_TF;
+		vcpu_dirty(vcpu, UMBRA_STATE_RIP);
+	}
 	if ((mode & KVM_GUESTDBG_USE_HW_BP) && !vcpu->debug_drs) {
 		vcpu_fetch(vcpu, UMBRA_STATE_DR);
 		memcpy(vcpu->debug_saved, run->dr, sizeof(run->dr));
@@ -21,12 +24,6 @@ void debug_enter(struct vcpu *vcpu)
 		run->dr7 = (vcpu->guest_debug_regs.debugreg[7] & 0xffff2bff) | X86_DR7_FIXED;
 		vcpu_dirty(vcpu, UMBRA_STATE_DR);
 		vcpu->debug_drs = true;
-	}
-	if (mode & KVM_GUESTDBG_SINGLESTEP) {
-		vcpu->debug_tf = !(run->rflags & X86_RFLAGS_TF);
-		vcpu->debug_step = true;
-		run->rflags |= X86_RFLAGS_TF;
-		vcpu_dirty(vcpu, UMBRA_STATE_RIP);
 	}
 }
 
@@ -42,7 +39,10 @@ void debug_leave(struct vcpu *vcpu)
 		vcpu_dirty(vcpu, UMBRA_STATE_DR);
 		vcpu->debug_drs = false;
 	}
-	if (vcpu->debug_step && vcpu->debug_tf) {
+	if (vcpu->debug_tf) {
+		vcpu->debug_tf = false;
+		if (vcpu->careful & CAREFUL_IRET && run->rip != vcpu->iret_rip)
+			return; /* the IRET is done and has loaded RFLAGS */
 		run->rflags &= ~X86_RFLAGS_TF;
 		vcpu_dirty(vcpu, UMBRA_STATE_RIP);
 	}
@@ -66,6 +66,11 @@ int debug_exit(struct vcpu *vcpu, uint8_t vector, uint64_t dr6)
 
 static int exception_db(struct vcpu *vcpu, uint64_t payload, uint8_t insn_len)
 {
+	if (vcpu->careful & CAREFUL_IRET && !insn_len) {
+		payload = inject_iret_done(vcpu, payload);
+		if (!payload)
+			return EXIT_RESUME;
+	}
 	if ((vcpu->guest_debug & KVM_GUESTDBG_ENABLE) &&
 	    (vcpu->guest_debug & (KVM_GUESTDBG_SINGLESTEP | KVM_GUESTDBG_USE_HW_BP)) && !insn_len)
 		return debug_exit(vcpu, EXC_DB, payload);
@@ -81,6 +86,8 @@ int exit_exception(struct vcpu *vcpu)
 	struct vmexit *exit = &vcpu->exit;
 	uint8_t vector = exit->exc.vector, insn_len = exit->insn_len;
 
+	if (vcpu->careful & CAREFUL_IRET && vector != EXC_DB && vector != EXC_MC)
+		inject_iret_done(vcpu, X86_DR6_BS); /* one that faults unblocks, too (SDM 3A 6.7.1) */
 	switch (vector) {
 	case EXC_DB:
 		return exception_db(vcpu, exit->exc.payload, insn_len);
@@ -89,6 +96,9 @@ int exit_exception(struct vcpu *vcpu)
 			return debug_exit(vcpu, EXC_BP, 0);
 		inject_soft_exception(vcpu, EXC_BP, UMBRA_EVENT_SOFT_EXC, insn_len ? insn_len : 1);
 		return EXIT_RESUME;
+	case EXC_UD: /* the other vendor's hypercall instruction, in a guest that was made for its CPUs */
+		exit->insn_len = 0;
+		return exit_undefined(vcpu);
 	case EXC_MC: /* the host's, and the host has handled it */
 		return EXIT_RESUME;
 	case EXC_PF:

@@ -418,3 +418,24 @@ uint8_t emulate_length(struct emul_ctx *ctx)
 		ctx->length = 0;
 	return ctx->length;
 }
+
+enum emul_result emulate_operand(struct emul_ctx *ctx, bool write, uint64_t *value)
+{
+	struct emul e;
+	int ret;
+
+	e.ctx = ctx;
+	e.rflags = ctx->rflags;
+	memcpy(e.gpr, ctx->gpr, sizeof(e.gpr));
+	ret = decode(&e, true);
+	if (!ret) {
+		e.asize = e.insn.address_width;
+		e.osize = e.insn.operand_width;
+		ret = write ? emul_put(&e, 0, *value) : emul_get(&e, 0, value);
+	}
+	if (ret == EMUL_OK) {
+		emul_commit_registers(&e);
+		return EMUL_DONE;
+	}
+	return ret == EMUL_RAISED ? EMUL_FAULT : EMUL_UNKNOWN;
+}

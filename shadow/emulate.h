@@ -87,6 +87,8 @@ struct emul_ctx {
 enum emul_result emulate(struct emul_ctx *ctx);
 /* Only decodes: the instruction's length, 0 if it cannot be fetched or decoded. */
 uint8_t emulate_length(struct emul_ctx *ctx);
+/* Decodes, and reads or writes the first operand as the instruction would (EMUL_DONE); rip stays. */
+enum emul_result emulate_operand(struct emul_ctx *ctx, bool write, uint64_t *value);
 
 /* walk.c: guest page tables. access: WALK_*; on failure the #PF error code in *error. */
 #define WALK_WRITE (1 << 1) /* as the bits of a #PF error code */

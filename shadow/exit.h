@@ -6,7 +6,7 @@
 
 /*
  * Why a guest exited, in terms that no vendor owns. The shim hands on what the hardware says; decoding it needs no
- * privilege, so it happens here (exit_vmx.c).
+ * privilege, so it happens here (exit_vmx.c, exit_svm.c).
  */
 enum vmexit_reason {
 	VMEXIT_NONE,	    /* UMBRA_EXIT_NONE */
@@ -49,6 +49,9 @@ enum vmexit_reason {
 #define VMEXIT_CR_MOV_FROM 1
 #define VMEXIT_CR_CLTS 2
 #define VMEXIT_CR_LMSW 3
+#define VMEXIT_CR_SMSW 4    /* SVM: also done when the exit handler sees it */
+#define VMEXIT_CR_UNKNOWN 5 /* the hardware names only the register: the instruction says the rest (insn.c) */
+#define VMEXIT_GPR_UNKNOWN 0xff
 
 struct vmexit {
 	__u32 reason;  /* VMEXIT_* */
@@ -70,13 +73,13 @@ struct vmexit {
 		struct {
 			__u8 cr;    /* 0, 3, 4, 8 */
 			__u8 op;    /* VMEXIT_CR_* */
-			__u8 gpr;   /* index of gpr[] */
+			__u8 gpr;   /* index of gpr[], or VMEXIT_GPR_UNKNOWN */
 			__u16 lmsw; /* LMSW's source operand */
 		} cr;
 		struct {
 			__u8 dr;    /* 0..7 */
 			__u8 write; /* 1: MOV to the debug register */
-			__u8 gpr;
+			__u8 gpr;   /* as above */
 		} dr;
 		struct {
 			__u8 vector;
@@ -96,7 +99,10 @@ struct vmexit {
 	};
 };
 
-/* Fills in *exit from the exit part of a run area whose RUN has come back; VMX encodings. No vector registers. */
+/* Fills in *exit from the exit part of a run area whose RUN has come back. No vector registers. */
 void exit_read_vmx(const struct umbra_run *run, struct vmexit *exit);
+void exit_read_svm(const struct umbra_run *run, struct vmexit *exit);
+/* What the hardware does not say: all reasons but UMBRA_EXIT_HARDWARE. */
+void exit_read_shim(const struct umbra_exit *hw, struct vmexit *exit);
 
 #endif

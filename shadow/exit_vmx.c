@@ -101,14 +101,8 @@ static void read_hardware(const struct umbra_exit *hw, struct vmexit *exit)
 	}
 }
 
-void exit_read_vmx(const struct umbra_run *run, struct vmexit *exit)
+void exit_read_shim(const struct umbra_exit *hw, struct vmexit *exit)
 {
-	const struct umbra_exit *hw = &run->exit;
-
-	if (__builtin_expect(hw->reason == UMBRA_EXIT_HARDWARE, 1)) {
-		read_hardware(hw, exit);
-		return;
-	}
 	exit->insn_len = 0;
 	switch (hw->reason) {
 	case UMBRA_EXIT_MEM:
@@ -127,4 +121,14 @@ void exit_read_vmx(const struct umbra_run *run, struct vmexit *exit)
 	default: /* NONE, INTERRUPTED, DEADLINE: the same numbers */
 		exit->reason = hw->reason;
 	}
+}
+
+void exit_read_vmx(const struct umbra_run *run, struct vmexit *exit)
+{
+	const struct umbra_exit *hw = &run->exit;
+
+	if (__builtin_expect(hw->reason == UMBRA_EXIT_HARDWARE, 1))
+		read_hardware(hw, exit);
+	else
+		exit_read_shim(hw, exit);
 }

@@ -228,6 +228,13 @@ static int exit_resume(struct vcpu *vcpu)
 	return EXIT_RESUME; /* the loop looks at requests, timers and events */
 }
 
+static int exit_nmi_window(struct vcpu *vcpu)
+{
+	if (vcpu->svm)
+		inject_iret(vcpu);
+	return EXIT_RESUME;
+}
+
 static int exit_skip(struct vcpu *vcpu)
 {
 	vcpu_skip_insn(vcpu); /* caches: the guest's memory is coherent. MONITOR and MWAIT: nothing, as in KVM */
@@ -279,6 +286,8 @@ static int exit_rdtsc(struct vcpu *vcpu)
 
 static int exit_shutdown(struct vcpu *vcpu)
 {
+	if (vcpu->svm) /* leaves no state that means anything (APM 2 15.14.3) */
+		vcpu_reset(vcpu, true);
 	vcpu->kvm->exit_reason = KVM_EXIT_SHUTDOWN;
 	return EXIT_USER;
 }
@@ -323,7 +332,7 @@ static int (*const handlers[VMEXIT_REASONS])(struct vcpu *) = {
 	[VMEXIT_XSETBV] = exit_xsetbv,
 	[VMEXIT_EXCEPTION] = exit_exception,
 	[VMEXIT_INTR_WINDOW] = exit_resume,
-	[VMEXIT_NMI_WINDOW] = exit_resume,
+	[VMEXIT_NMI_WINDOW] = exit_nmi_window,
 	[VMEXIT_SHUTDOWN] = exit_shutdown,
 	[VMEXIT_PAUSE] = exit_pause,
 	[VMEXIT_INVD] = exit_skip,

@@ -2,7 +2,12 @@
 #include <string.h>
 
 #include "core.h"
+#include "sys.h"
 #include "vcpu.h"
+#include "vcpu_state.h"
+
+/* #UD #NM #TS #NP #SS #GP #PF #AC #CP: what an IRET can raise */
+#define IRET_EXCEPTIONS (1 << 6 | 1 << 7 | 1 << 10 | 1 << 11 | 1 << 12 | 1 << 13 | 1 << 14 | 1 << 17 | 1 << 21)
 
 /*
  * Events on their way to the guest. An event is "injected" from the moment it is handed to the shim until an exit shows that its
@@ -88,7 +93,56 @@ void inject_soft_exception(struct vcpu *vcpu, uint8_t vector, uint8_t type, uint
 	exception_raise(vcpu, (struct pending_exception) { .vector = vector, .type = type, .insn_len = insn_len });
 }
 
+/* ---- NMI blocking ---- */
+
+/*
+ * SVM tells of an IRET before it is executed. It runs in single step, with all that it can raise intercepted, so that no
+ * frame of the guest gets to see the step's TF; the #DB after it ends the blocking.
+ */
+void inject_iret(struct vcpu *vcpu)
+{
+	if (!vcpu->nmi_blocked)
+		return;
+	vcpu->careful |= CAREFUL_IRET;
+	vcpu->iret_rip = vcpu->run->rip;
+	vcpu->iret_tf = vcpu->run->rflags & X86_RFLAGS_TF;
+}
+
+uint64_t inject_iret_done(struct vcpu *vcpu, uint64_t dr6)
+{
+	vcpu->careful &= ~(uint32_t)CAREFUL_IRET;
+	if (!(dr6 & X86_DR6_BS)) /* a breakpoint before the IRET */
+		return dr6;
+	vcpu->nmi_blocked = false;
+	if (!vcpu->iret_tf && !(vcpu->guest_debug & KVM_GUESTDBG_SINGLESTEP))
+		dr6 &= ~X86_DR6_BS;
+	return dr6;
+}
+
 /* ---- after an exit ---- */
+
+/*
+ * SVM has no soft events: RIP is moved past the instruction and the exception handed over as a hardware one. Nobody reports a
+ * delivery of these that was cut short, but then RIP still is where it was left.
+ */
+static void soft_take_back(struct vcpu *vcpu)
+{
+	struct umbra_run *run = vcpu->run;
+
+	vcpu->soft_sent = false;
+	if (run->rip != vcpu->soft_rip)
+		return;
+	run->rip -= vcpu->soft_len;
+	vcpu_dirty(vcpu, UMBRA_STATE_RIP);
+	vcpu->exception.injected = true;
+}
+
+void inject_undo(struct vcpu *vcpu)
+{
+	vcpu->run->inject.flags = 0;
+	if (__builtin_expect(vcpu->soft_sent, 0))
+		soft_take_back(vcpu);
+}
 
 void inject_take_back(struct vcpu *vcpu)
 {
@@ -97,13 +151,19 @@ void inject_take_back(struct vcpu *vcpu)
 
 	if (run->inject.flags & UMBRA_EVENT_VALID) {
 		/* Nothing was entered: what was handed over is still due. */
-		run->inject.flags = 0;
+		inject_undo(vcpu);
 		return;
 	}
+	if (vcpu->nmi_injected) /* delivered, unless the event below says else; its handler's IRET unblocks */
+		vcpu->nmi_blocked = vcpu->svm;
 	vcpu->injecting = false;
 	vcpu->exception.injected = false;
 	vcpu->interrupt.injected = false;
 	vcpu->nmi_injected = false;
+	if (__builtin_expect(vcpu->soft_sent, 0)) {
+		soft_take_back(vcpu);
+		return;
+	}
 	if (!(event.flags & UMBRA_EVENT_VALID))
 		return;
 	switch (event.type) {
@@ -119,11 +179,7 @@ void inject_take_back(struct vcpu *vcpu)
 	case UMBRA_EVENT_NMI:
 		vcpu->nmi_injected = true;
 		/* Its delivery blocked NMIs, but it was not delivered. */
-		if (run->intr_shadow & UMBRA_SHADOW_NMI) {
-			vcpu_fetch(vcpu, UMBRA_STATE_INTR);
-			run->intr_shadow &= ~(uint32_t)UMBRA_SHADOW_NMI;
-			vcpu_dirty(vcpu, UMBRA_STATE_INTR);
-		}
+		state_block_nmi(vcpu, false);
 		break;
 	case UMBRA_EVENT_EXC:
 	case UMBRA_EVENT_SOFT_EXC:
@@ -154,19 +210,53 @@ static void hand_over(struct vcpu *vcpu, struct umbra_event event)
 	vcpu->injecting = true;
 }
 
+/* The type to hand an exception over with. */
+static uint8_t exception_type(struct vcpu *vcpu, const struct pending_exception *exc)
+{
+	struct umbra_run *run = vcpu->run;
+
+	if (!vcpu->svm)
+		return exc->type ? exc->type : UMBRA_EVENT_EXC;
+	if (exc->type || exc->vector == EXC_BP || exc->vector == EXC_OF) {
+		vcpu->soft_sent = true;
+		vcpu->soft_len = exc->type ? exc->insn_len : 0;
+		run->rip += vcpu->soft_len;
+		if (!vcpu_code64(vcpu))
+			run->rip = (uint32_t)run->rip;
+		vcpu->soft_rip = run->rip;
+		vcpu_dirty(vcpu, UMBRA_STATE_RIP);
+	}
+	return UMBRA_EVENT_EXC;
+}
+
 static void hand_over_exception(struct vcpu *vcpu)
 {
 	const struct pending_exception *exc = &vcpu->exception;
+	uint8_t type = exception_type(vcpu, exc);
 	/* Real mode pushes no error codes and VM entry refuses them. (SDM 3C 27.2.1.3) */
 	bool code = exc->has_error_code && (vcpu->run->cr0 & X86_CR0_PE);
 
 	hand_over(vcpu, (struct umbra_event) {
 				.vector = exc->vector,
-				.type = exc->type ? exc->type : UMBRA_EVENT_EXC,
+				.type = type,
 				.flags = code ? UMBRA_EVENT_ERROR_CODE : 0,
-				.insn_len = exc->type ? exc->insn_len : 0,
+				.insn_len = type != UMBRA_EVENT_EXC ? exc->insn_len : 0,
 				.error_code = code ? exc->error_code : 0,
 			});
+}
+
+/*
+ * INT n, by the VMM's word: on SVM it is executed again, with all of its checks, where RIP is at such an instruction; else
+ * there is none to return behind, and it is delivered like any interrupt.
+ */
+static void soft_interrupt_resolve(struct vcpu *vcpu)
+{
+	uint8_t bytes[2];
+
+	vcpu->interrupt.soft = false;
+	if (access_fetch(vcpu, bytes, sizeof(bytes)) == sizeof(bytes) && bytes[0] == 0xcd &&
+	    bytes[1] == vcpu->interrupt.vector)
+		vcpu->interrupt.injected = false;
 }
 
 static void hand_over_interrupt(struct vcpu *vcpu)
@@ -221,7 +311,7 @@ static bool interrupts_open(const struct vcpu *vcpu)
 {
 	return (vcpu->run->rflags & X86_RFLAGS_IF) &&
 	       !(vcpu->run->intr_shadow & (UMBRA_SHADOW_STI | UMBRA_SHADOW_MOV_SS)) &&
-	       !(vcpu->guest_debug & KVM_GUESTDBG_BLOCKIRQ);
+	       !(vcpu->guest_debug & KVM_GUESTDBG_BLOCKIRQ) && !(vcpu->careful & CAREFUL_IRET);
 }
 
 bool inject_can_take_interrupt(struct vcpu *vcpu)
@@ -234,7 +324,7 @@ bool vcpu_has_work(struct vcpu *vcpu)
 {
 	if (vcpu->exception.pending || vcpu->triple_fault)
 		return true;
-	if (vcpu->nmi_pending && !(vcpu->run->intr_shadow & UMBRA_SHADOW_NMI))
+	if (vcpu->nmi_pending && !state_nmi_blocked(vcpu))
 		return true;
 	return interrupts_open(vcpu) && interrupt_due(vcpu);
 }
@@ -261,15 +351,34 @@ static void nmi_take(struct vcpu *vcpu)
 	hand_over(vcpu, (struct umbra_event) { .vector = 2, .type = UMBRA_EVENT_NMI });
 }
 
+static bool nmi_open(const struct vcpu *vcpu)
+{
+	return !vcpu->run->intr_shadow && !vcpu->nmi_blocked;
+}
+
+/* What to wait for while an NMI is waiting. */
+static uint32_t nmi_window(struct vcpu *vcpu)
+{
+	uint32_t shadow = vcpu->run->intr_shadow;
+
+	if (!vcpu->svm) /* in an STI shadow the CPU may report an NMI window that is none yet */
+		return shadow & UMBRA_SHADOW_STI ? UMBRA_ICPT_INTR_WINDOW : UMBRA_ICPT_NMI_WINDOW;
+	if (vcpu->nmi_blocked || vcpu->nmi_injected)
+		return 0; /* its IRET exits in any case */
+	vcpu->careful |= CAREFUL_NMI_POLL;
+	return shadow && vcpu->run->rflags & X86_RFLAGS_IF ? UMBRA_ICPT_INTR_WINDOW : 0;
+}
+
 /*
  * Order: what was cut short; a new exception, which belongs to the instruction before or at RIP; NMI; interrupt
  * (SDM 3A 6.9). One event an entry; a window is asked for while more is waiting.
  */
 static uint32_t events_hand_over(struct vcpu *vcpu)
 {
-	struct umbra_run *run = vcpu->run;
 	uint32_t windows = 0;
 
+	if (__builtin_expect(vcpu->interrupt.soft, 0) && vcpu->svm)
+		soft_interrupt_resolve(vcpu);
 	if (vcpu->exception.injected)
 		hand_over_exception(vcpu);
 	else if (vcpu->nmi_injected)
@@ -282,10 +391,10 @@ static uint32_t events_hand_over(struct vcpu *vcpu)
 		hand_over_exception(vcpu);
 	}
 	if (vcpu->nmi_pending && !(vcpu->guest_debug & KVM_GUESTDBG_BLOCKIRQ)) {
-		if (!handed_over(vcpu) && !vcpu->interrupt.injected && !run->intr_shadow)
+		if (!handed_over(vcpu) && !vcpu->interrupt.injected && nmi_open(vcpu))
 			nmi_take(vcpu);
-		if (vcpu->nmi_pending) /* in an STI shadow the CPU may report an NMI window that is none yet */
-			windows |= run->intr_shadow & UMBRA_SHADOW_STI ? UMBRA_ICPT_INTR_WINDOW : UMBRA_ICPT_NMI_WINDOW;
+		if (vcpu->nmi_pending)
+			windows |= nmi_window(vcpu);
 	}
 	if (interrupt_due(vcpu)) {
 		if (!handed_over(vcpu) && !vcpu->interrupt.injected && interrupts_open(vcpu))
@@ -307,6 +416,43 @@ static uint32_t base_intercepts(const struct vm *vm)
 	return icpt;
 }
 
+/*
+ * SVM: the IRET that unblocks NMIs must be seen whether another NMI waits or not. Its single step is off when anything is to be
+ * delivered before it, or the VMM has moved RIP.
+ */
+static uint32_t iret_window(struct vcpu *vcpu)
+{
+	if (vcpu->careful & CAREFUL_IRET && (handed_over(vcpu) || vcpu->run->rip != vcpu->iret_rip))
+		vcpu->careful &= ~(uint32_t)CAREFUL_IRET;
+	if (vcpu->careful & CAREFUL_IRET)
+		return 0;
+	return vcpu->nmi_blocked || vcpu->nmi_injected ? UMBRA_ICPT_NMI_WINDOW : 0;
+}
+
+static uint32_t exception_intercepts(const struct vcpu *vcpu)
+{
+	uint32_t exceptions = 1 << EXC_UD; /* hypercalls of the other vendor's kind */
+
+	if (vcpu->guest_debug & KVM_GUESTDBG_USE_SW_BP)
+		exceptions |= 1 << EXC_BP;
+	if (vcpu->careful & CAREFUL_IRET)
+		exceptions |= IRET_EXCEPTIONS;
+	return exceptions;
+}
+
+#define NMI_POLL_HZ 10000
+
+/* The LAPIC's timer; sooner while an NMI waits that no window tells of. */
+uint64_t inject_deadline(const struct vcpu *vcpu)
+{
+	uint64_t timer = vcpu->lapic.timer_deadline_tsc, poll;
+
+	if (!(vcpu->careful & CAREFUL_NMI_POLL))
+		return timer;
+	poll = cpu_rdtsc() + vcpu->vm->info.tsc_khz * 1000ULL / NMI_POLL_HZ;
+	return timer && timer < poll ? timer : poll;
+}
+
 int inject_before_entry(struct vcpu *vcpu)
 {
 	struct umbra_run *run = vcpu->run;
@@ -321,12 +467,17 @@ int inject_before_entry(struct vcpu *vcpu)
 	if (vcpu->exception.pending || vcpu->exception.injected)
 		vcpu_fetch(vcpu, UMBRA_STATE_CR);
 	run->inject.flags = 0;
+	vcpu->careful &= ~(uint32_t)CAREFUL_NMI_POLL;
 	windows = events_hand_over(vcpu);
+	if (vcpu->svm)
+		windows |= iret_window(vcpu);
 	if (*(volatile uint8_t *)&vcpu->kvm->request_interrupt_window &&
 	    (!vm_has_lapics(vcpu->vm) || lapic_accepts_pic(vcpu)))
 		windows |= UMBRA_ICPT_INTR_WINDOW;
+	if (vcpu->careful & CAREFUL_IRET) /* one instruction: nothing else may come of this entry */
+		windows = 0;
 	run->intercepts = base_intercepts(vcpu->vm) | windows;
-	run->exceptions = vcpu->guest_debug & KVM_GUESTDBG_USE_SW_BP ? 1 << EXC_BP : 0;
+	run->exceptions = exception_intercepts(vcpu);
 	run->tpr_threshold = vm_has_lapics(vcpu->vm) ? lapic_tpr_threshold(vcpu) : 0;
 	return EXIT_RESUME;
 }

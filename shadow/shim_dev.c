@@ -71,7 +71,7 @@ static int dev_kick(struct shim *shim, int vcpu_fd)
 	return (int)sys_ioctl(vcpu_fd, UMBRA_VCPU_KICK, 0);
 }
 
-static const struct shim_ops dev_ops = {
+static const struct shim_ops ops_vmx = {
 	.info = dev_info,
 	.create_vm = dev_create_vm,
 	.set_region = dev_set_region,
@@ -81,9 +81,23 @@ static const struct shim_ops dev_ops = {
 	.kick = dev_kick,
 };
 
+static const struct shim_ops ops_svm = {
+	.info = dev_info,
+	.create_vm = dev_create_vm,
+	.set_region = dev_set_region,
+	.get_dirty = dev_get_dirty,
+	.create_vcpu = dev_create_vcpu,
+	.run = dev_run,
+	.exit_read = exit_read_svm,
+	.kick = dev_kick,
+};
+
 void shim_dev_init(struct shim *shim, int dev_fd)
 {
-	shim->ops = &dev_ops;
+	struct umbra_info info;
+
 	shim->dev_fd = dev_fd;
 	shim->vm_fd = -1;
+	/* What RUN says is the hardware's own language. Who cannot be asked fails at the next call. */
+	shim->ops = dev_info(shim, &info) >= 0 && info.hw == UMBRA_HW_SVM ? &ops_svm : &ops_vmx;
 }

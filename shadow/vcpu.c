@@ -75,19 +75,18 @@ static void insn_done_slow(struct vcpu *vcpu)
 		run->dirty |= UMBRA_STATE_INTR;
 	}
 	run->rflags &= ~X86_RFLAGS_RF;
-	if (!(run->rflags & X86_RFLAGS_TF) && !vcpu->debug_step)
-		return;
 	if (vcpu->guest_debug & KVM_GUESTDBG_SINGLESTEP) {
 		vcpu->debug_pending = true;
 		return;
 	}
-	inject_debug(vcpu, X86_DR6_BS);
+	if (run->rflags & X86_RFLAGS_TF)
+		inject_debug(vcpu, X86_DR6_BS);
 }
 
 void vcpu_insn_done(struct vcpu *vcpu)
 {
 	if (__builtin_expect((vcpu->run->intr_shadow & (UMBRA_SHADOW_STI | UMBRA_SHADOW_MOV_SS)) ||
-				     (vcpu->run->rflags & (X86_RFLAGS_TF | X86_RFLAGS_RF)) || vcpu->debug_step,
+				     (vcpu->run->rflags & (X86_RFLAGS_TF | X86_RFLAGS_RF)) || vcpu->guest_debug,
 			     0))
 		insn_done_slow(vcpu);
 }
@@ -99,7 +98,7 @@ void vcpu_skip_insn(struct vcpu *vcpu)
 	uint64_t next;
 
 	if (__builtin_expect(!len, 0))
-		len = access_insn_length(vcpu);
+		len = insn_length(vcpu);
 	next = run->rip + len;
 	/* Only a step over a multiple of 4 GiB depends on the mode. */
 	if (__builtin_expect((next ^ run->rip) >> 32, 0) && !vcpu_code64(vcpu))
@@ -166,6 +165,10 @@ void vcpu_reset(struct vcpu *vcpu, bool init)
 	vcpu->interrupt = (struct pending_interrupt) { .injected = false };
 	vcpu->nmi_pending = 0;
 	vcpu->nmi_injected = false;
+	vcpu->nmi_blocked = false;
+	vcpu->careful = 0;
+	vcpu->debug_tf = false;
+	vcpu->soft_sent = false;
 	vcpu->injecting = false;
 	vcpu->triple_fault = false;
 	vcpu->user_interrupt = -1;
@@ -241,6 +244,7 @@ int vcpu_init(struct vcpu *vcpu, struct vm *vm, uint32_t id)
 
 	vcpu->vm = vm;
 	vcpu->id = id;
+	vcpu->svm = vm->info.hw == UMBRA_HW_SVM;
 	vcpu->fpu_park = private_pages(fpu_area_size());
 	vcpu->call_buf = private_pages(CHANNEL_PAYLOAD_MAX);
 	vcpu->resume = calloc(1, sizeof(*vcpu->resume));

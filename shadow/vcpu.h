@@ -58,6 +58,8 @@ struct vcpu {
 	struct pending_interrupt interrupt;
 	uint8_t nmi_pending; /* 0..2 */
 	bool nmi_injected;
+	bool svm;	  /* C: the hardware is SVM, which does not know of blocked NMIs and soft events */
+	bool nmi_blocked; /* svm only; VMX has it in run->intr_shadow */
 	bool triple_fault;
 	uint32_t mp_state;  /* KVM_MP_STATE_* */
 	int user_interrupt; /* KVM_INTERRUPT's vector (VMM's PIC), -1: none */
@@ -76,6 +78,7 @@ struct vcpu {
 	uint64_t tsc_khz;
 	uint64_t smbase;
 	uint32_t guest_debug; /* KVM_GUESTDBG_* */
+	uint32_t careful;     /* CAREFUL_* */
 	struct kvm_guest_debug_arch guest_debug_regs;
 
 	/* What the VMM's answer to the last exit completes; NULL: nothing. Returns as an exit handler does. */
@@ -99,10 +102,14 @@ struct vcpu {
 	bool injecting;		 /* an event was handed over for the present entry */
 	bool run_failed;	 /* the shim refused RUN or the state */
 	bool debug_pending;	 /* a single step of the VMM's debugger is to be reported */
-	bool debug_step;	 /* the guest runs with RFLAGS.TF set by the VMM's debugger */
-	bool debug_tf;		 /* and it was not set by the guest itself */
+	bool debug_tf;		 /* the guest runs with an RFLAGS.TF that is not its own */
 	bool debug_drs;		 /* the VMM's breakpoints are in run->dr */
 	uint64_t debug_saved[5]; /* the guest's DR0-3, DR7 meanwhile */
+	uint64_t iret_rip;	 /* CAREFUL_IRET: of the IRET */
+	bool iret_tf;		 /* and RFLAGS.TF was set by the guest itself */
+	bool soft_sent;		 /* svm: an exception of INT3, INTO or INT1 was handed over */
+	uint8_t soft_len;	 /* with RIP this far past the instruction */
+	uint64_t soft_rip;	 /* and at this */
 	uint64_t exits_runs;	 /* KVM_RUN calls */
 	void *call_buf;		 /* private copy of a call's payload */
 	uint32_t spin;		 /* how long waiting for the bell without sleep pays */

@@ -10,6 +10,33 @@
 	(KVM_VCPUEVENT_VALID_NMI_PENDING | KVM_VCPUEVENT_VALID_SIPI_VECTOR | KVM_VCPUEVENT_VALID_SHADOW | \
 	 KVM_VCPUEVENT_VALID_SMM | KVM_VCPUEVENT_VALID_PAYLOAD | KVM_VCPUEVENT_VALID_TRIPLE_FAULT)
 
+/* ---- NMI blocking: VMX keeps it in the interrupt shadow, for SVM the shadow keeps it itself ---- */
+
+bool state_nmi_blocked(const struct vcpu *vcpu)
+{
+	return vcpu->svm ? vcpu->nmi_blocked : !!(vcpu->run->intr_shadow & UMBRA_SHADOW_NMI);
+}
+
+void state_block_nmi(struct vcpu *vcpu, bool blocked)
+{
+	uint32_t shadow;
+
+	if (vcpu->svm) {
+		vcpu->nmi_blocked = blocked;
+		return;
+	}
+	vcpu_fetch(vcpu, UMBRA_STATE_INTR);
+	shadow = vcpu->run->intr_shadow & ~(uint32_t)UMBRA_SHADOW_NMI;
+	if (blocked)
+		shadow |= UMBRA_SHADOW_NMI;
+	if (shadow == vcpu->run->intr_shadow)
+		return;
+	vcpu->run->intr_shadow = shadow;
+	vcpu_dirty(vcpu, UMBRA_STATE_INTR);
+}
+
+/* ---- KVM_GET/SET_VCPU_EVENTS ---- */
+
 /* #BP and #OF come again when their instruction does. */
 static bool exception_soft(const struct pending_exception *e)
 {
@@ -50,24 +77,26 @@ static void get_exception(struct vcpu *vcpu, struct kvm_vcpu_events *events)
 	}
 }
 
-static uint8_t get_shadow(uint32_t shadow)
+static uint8_t get_shadow(const struct vcpu *vcpu)
 {
+	uint32_t shadow = vcpu->run->intr_shadow;
+
+	/* SVM has one bit for both. */
+	if (vcpu->svm && shadow & (UMBRA_SHADOW_STI | UMBRA_SHADOW_MOV_SS))
+		return KVM_X86_SHADOW_INT_STI | KVM_X86_SHADOW_INT_MOV_SS;
 	return (shadow & UMBRA_SHADOW_STI ? KVM_X86_SHADOW_INT_STI : 0) |
 	       (shadow & UMBRA_SHADOW_MOV_SS ? KVM_X86_SHADOW_INT_MOV_SS : 0);
 }
 
 int state_get_events(struct vcpu *vcpu, struct kvm_vcpu_events *events)
 {
-	uint32_t shadow;
-
 	vcpu_fetch(vcpu, UMBRA_STATE_INTR);
-	shadow = vcpu->run->intr_shadow;
 	memset(events, 0, sizeof(*events));
 	events->flags = KVM_VCPUEVENT_VALID_NMI_PENDING | KVM_VCPUEVENT_VALID_SHADOW | KVM_VCPUEVENT_VALID_SMM;
 	get_exception(vcpu, events);
 	events->interrupt.injected = vcpu->interrupt.injected && !vcpu->interrupt.soft;
 	events->interrupt.nr = vcpu->interrupt.vector;
-	events->interrupt.shadow = get_shadow(shadow);
+	events->interrupt.shadow = get_shadow(vcpu);
 	/* One that another thread has announced counts too. */
 	if (atomic_load(&vcpu->requests) & VCPU_REQ_NMI) {
 		atomic_fetch_and(&vcpu->requests, ~(unsigned int)VCPU_REQ_NMI);
@@ -75,7 +104,7 @@ int state_get_events(struct vcpu *vcpu, struct kvm_vcpu_events *events)
 	}
 	events->nmi.injected = vcpu->nmi_injected;
 	events->nmi.pending = vcpu->nmi_pending != 0;
-	events->nmi.masked = !!(shadow & UMBRA_SHADOW_NMI);
+	events->nmi.masked = state_nmi_blocked(vcpu);
 	events->smi.latched_init = vm_has_lapics(vcpu->vm) && atomic_load(&vcpu->lapic.init_pending);
 	if (vcpu->vm->triple_fault_event) {
 		events->triple_fault.pending = vcpu->triple_fault;
@@ -128,9 +157,6 @@ static void set_shadow(struct vcpu *vcpu, const struct kvm_vcpu_events *events)
 		else if (events->interrupt.shadow & KVM_X86_SHADOW_INT_MOV_SS)
 			shadow |= UMBRA_SHADOW_MOV_SS;
 	}
-	shadow &= ~(uint32_t)UMBRA_SHADOW_NMI;
-	if (events->nmi.masked)
-		shadow |= UMBRA_SHADOW_NMI;
 	if (shadow != vcpu->run->intr_shadow) {
 		vcpu->run->intr_shadow = shadow;
 		vcpu_dirty(vcpu, UMBRA_STATE_INTR);
@@ -150,6 +176,7 @@ int state_set_events(struct vcpu *vcpu, const struct kvm_vcpu_events *events)
 						       .vector = events->interrupt.nr,
 						       .soft = events->interrupt.soft };
 	set_shadow(vcpu, events);
+	state_block_nmi(vcpu, events->nmi.masked);
 	vcpu->nmi_injected = events->nmi.injected;
 	if (events->flags & KVM_VCPUEVENT_VALID_NMI_PENDING)
 		vcpu->nmi_pending = events->nmi.pending ? 1 : 0;

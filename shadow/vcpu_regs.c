@@ -255,6 +255,8 @@ int state_get_sregs2(struct vcpu *vcpu, struct kvm_sregs2 *sregs)
 	struct kvm_sregs common;
 
 	sregs_get(vcpu, &common);
+	if (vcpu->svm && pae_paging(vcpu)) /* no registers: the CPU reads them where it walks (APM 2 15.25.10) */
+		load_pdptes(vcpu);
 	memset(sregs, 0, sizeof(*sregs));
 	memcpy(sregs, &common, SREGS_COMMON);
 	if (pae_paging(vcpu)) {

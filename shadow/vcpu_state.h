@@ -3,6 +3,7 @@
 #define UMBRA_VCPU_STATE_H
 
 #include <linux/kvm.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 struct vcpu;
@@ -35,6 +36,8 @@ int state_get_mp(struct vcpu *vcpu, struct kvm_mp_state *mp);
 int state_set_mp(struct vcpu *vcpu, const struct kvm_mp_state *mp);
 int state_interrupt(struct vcpu *vcpu, uint32_t vector);
 int state_nmi(struct vcpu *vcpu);
+bool state_nmi_blocked(const struct vcpu *vcpu);
+void state_block_nmi(struct vcpu *vcpu, bool blocked);
 int state_guest_debug(struct vcpu *vcpu, const struct kvm_guest_debug *debug);
 
 #endif

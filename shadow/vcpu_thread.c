@@ -214,7 +214,7 @@ static int run_prepare(struct vcpu *vcpu)
 	int ret;
 
 	for (;;) {
-		run->inject.flags = 0; /* events that were not entered with are still in the queues */
+		inject_undo(vcpu);
 		if (atomic_load(&vcpu->requests)) {
 			ret = take_requests(vcpu);
 			if (ret != EXIT_RESUME)
@@ -234,8 +234,10 @@ static int run_prepare(struct vcpu *vcpu)
 		if (ret != EXIT_RESUME)
 			return ret;
 		run->deadline_tsc = vcpu->lapic.timer_deadline_tsc;
-		if (__builtin_expect(vcpu->guest_debug, 0))
+		if (__builtin_expect(vcpu->guest_debug | vcpu->careful, 0)) {
+			run->deadline_tsc = inject_deadline(vcpu);
 			debug_enter(vcpu);
+		}
 		atomic_store(&vcpu->in_guest, 1);
 		if (!atomic_load(&vcpu->requests))
 			return EXIT_RESUME;
@@ -273,12 +275,12 @@ static int run_guest(struct vcpu *vcpu)
 			inject_take_back(vcpu);
 		if (__builtin_expect(vcpu->lapic.pv_eoi_pending, 0))
 			lapic_pv_eoi_sync(vcpu);
-		if (__builtin_expect(vcpu->guest_debug, 0))
+		if (__builtin_expect(vcpu->guest_debug | vcpu->careful, 0))
 			debug_leave(vcpu);
 		if (!exit_is_quick(vcpu->exit.reason))
 			break;
 		ret = vcpu_handle_exit(vcpu);
-		if (ret != EXIT_QUICK || vcpu->guest_debug)
+		if (ret != EXIT_QUICK || vcpu->guest_debug | vcpu->careful)
 			goto out;
 		run->deadline_tsc = vcpu->lapic.timer_deadline_tsc;
 		if (__builtin_expect(vcpu->exception.pending, 0))

@@ -11,11 +11,12 @@ static struct fake_shim *fake_of(struct shim *shim)
 
 static int fake_info(struct shim *shim, struct umbra_info *info)
 {
-	(void)shim;
+	bool svm = fake_of(shim)->svm;
+
 	*info = (struct umbra_info) {
 		.abi_version = UMBRA_ABI_VERSION,
-		.hw = UMBRA_HW_VMX,
-		.features = UMBRA_FEAT_TPR_SHADOW,
+		.hw = svm ? UMBRA_HW_SVM : UMBRA_HW_VMX,
+		.features = svm ? 0 : UMBRA_FEAT_TPR_SHADOW,
 		.guest_xcr0 = 7,
 		.guest_cr0 = 0xe005003f,
 		.guest_cr4 = 0x7ff | 1 << 16 | 1 << 17 | 1 << 18 | 1 << 20 | 1 << 21,
@@ -71,6 +72,7 @@ static int fake_create_vcpu(struct shim *shim, struct umbra_run **run, void **va
 
 /* exit_read is given no shim: the threads under test have one each. */
 static __thread struct vmexit last_exit;
+static __thread bool last_raw;
 
 static int fake_run(struct shim *shim, int vcpu_fd)
 {
@@ -96,19 +98,23 @@ static int fake_run(struct shim *shim, int vcpu_fd)
 	if (step->act)
 		step->act(run);
 	last_exit = step->exit;
-	run->exit = (struct umbra_exit) { .event = step->event };
+	last_raw = step->raw;
+	run->exit = step->raw ? step->hw : (struct umbra_exit) { .reason = UMBRA_EXIT_NONE };
+	run->exit.event = step->event;
 	emul = step->exit.reason == VMEXIT_MEM ||
 			       (step->exit.reason == VMEXIT_IO && (step->exit.io.flags & VMEXIT_IO_STRING))
 		       ? run->want_emul
 		       : 0;
-	run->exit.valid = run->want | emul;
+	run->exit.valid = run->want | (step->raw ? run->want_emul : emul);
 	return step->ret;
 }
 
 static void fake_exit_read(const struct umbra_run *run, struct vmexit *exit)
 {
-	(void)run;
-	*exit = last_exit;
+	if (last_raw)
+		exit_read_svm(run, exit);
+	else
+		*exit = last_exit;
 }
 
 static int fake_kick(struct shim *shim, int vcpu_fd)
@@ -142,5 +148,18 @@ struct fake_step *fake_push(struct fake_shim *fake, uint32_t reason, uint8_t ins
 	if (fake->steps >= FAKE_STEPS)
 		abort();
 	*step = (struct fake_step) { .exit = { .reason = reason, .insn_len = insn_len } };
+	return step;
+}
+
+struct fake_step *fake_push_svm(struct fake_shim *fake, uint32_t code, uint64_t info1, uint64_t info2, uint8_t insn_len)
+{
+	struct fake_step *step = fake_push(fake, VMEXIT_NONE, 0);
+
+	step->raw = true;
+	step->hw = (struct umbra_exit) { .reason = UMBRA_EXIT_HARDWARE,
+					 .hw_reason = code,
+					 .hw_info = info1,
+					 .hw_info2 = info2,
+					 .insn_len = insn_len };
 	return step;
 }

@@ -18,11 +18,14 @@ struct fake_step {
 	struct umbra_event event;	    /* cut short by this exit */
 	void (*act)(struct umbra_run *run); /* what the guest did before it exited */
 	int ret;			    /* RUN's result */
-	bool keep_inject;		    /* comes back without having taken the event over */
+	bool raw;			    /* hw instead of exit: as SVM's shim hands it on */
+	struct umbra_exit hw;
+	bool keep_inject; /* comes back without having taken the event over */
 };
 
 struct fake_shim {
 	struct shim shim; /* first */
+	bool svm;
 	struct umbra_run *run;
 	void *vapic;
 	struct fake_step step[FAKE_STEPS];
@@ -38,5 +41,7 @@ struct fake_shim {
 
 void fake_init(struct fake_shim *fake);
 struct fake_step *fake_push(struct fake_shim *fake, uint32_t reason, uint8_t insn_len);
+struct fake_step *fake_push_svm(struct fake_shim *fake, uint32_t code, uint64_t info1, uint64_t info2,
+				uint8_t insn_len);
 
 #endif

@@ -50,7 +50,7 @@ static void flat_mode(struct umbra_run *run)
 	run->rip = CODE;
 }
 
-void machine_start(bool split_irqchip)
+static void start(bool split_irqchip, bool svm)
 {
 	struct channel_memory ram = { .slot = 0, .gpa = 0, .size = RAM_SIZE, .userspace_addr = 0x10000000 };
 	struct channel_memory rom = {
@@ -60,6 +60,7 @@ void machine_start(bool split_irqchip)
 	uint8_t *area;
 
 	fake_init(&m.fake);
+	m.fake.svm = svm;
 	ck_assert_int_eq(vm_init(&m.vm, &m.fake.shim), 0);
 	ck_assert_int_eq(vm_call(&m.vm, &create), 0);
 	m.vm.split_irqchip = split_irqchip;
@@ -79,6 +80,16 @@ void machine_start(bool split_irqchip)
 	vcpu_set_current(m.vcpu);
 	m.run = m.vcpu->run;
 	flat_mode(m.run);
+}
+
+void machine_start(bool split_irqchip)
+{
+	start(split_irqchip, false);
+}
+
+void machine_start_svm(bool split_irqchip)
+{
+	start(split_irqchip, true);
 }
 
 void machine_code(const void *code, size_t len)

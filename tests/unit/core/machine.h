@@ -29,6 +29,7 @@ struct machine {
 extern struct machine m;
 
 void machine_start(bool split_irqchip);
+void machine_start_svm(bool split_irqchip);
 void machine_code(const void *code, size_t len); /* at CODE, and rip there */
 int64_t machine_memory(const struct channel_memory *arg, int fd);
 int machine_memfd(uint64_t size, uint8_t **map);
@@ -47,5 +48,6 @@ Suite *suite_inject(void);
 Suite *suite_slots(void);
 Suite *suite_control(void);
 Suite *suite_run(void);
+Suite *suite_svm(void);
 
 #endif

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /* Events: order, windows, what an exit cut short, exceptions on top of exceptions, the VMM's interrupts and debugger. */
 #include "machine.h"
+#include "vcpu_state.h"
 
 static void setup(void)
 {
@@ -270,7 +271,7 @@ START_TEST(breakpoint)
 	step->exit.exc.vector = 3;
 	m.vcpu->guest_debug = _i ? KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_USE_SW_BP : 0;
 	machine_run(0, _i ? KVM_EXIT_DEBUG : KVM_EXIT_SHUTDOWN);
-	ck_assert_uint_eq(m.fake.entry[0].exceptions, _i ? 1 << 3 : 0);
+	ck_assert_uint_eq(m.fake.entry[0].exceptions, 1 << 6 | (_i ? 1 << 3 : 0));
 	if (_i) {
 		ck_assert_uint_eq(m.kvm->debug.arch.exception, 3);
 		ck_assert_uint_eq(m.kvm->debug.arch.pc, CODE);
@@ -329,6 +330,23 @@ START_TEST(single_step)
 }
 END_TEST
 
+/* When the debugger has let go, an emulated instruction is no step any more. */
+START_TEST(single_step_over)
+{
+	struct kvm_guest_debug debug = { .control = KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_SINGLESTEP };
+
+	state_guest_debug(m.vcpu, &debug);
+	fake_push(&m.fake, VMEXIT_CPUID, 2);
+	machine_run(0, KVM_EXIT_DEBUG);
+	debug.control = 0;
+	state_guest_debug(m.vcpu, &debug);
+	fake_push(&m.fake, VMEXIT_CPUID, 2);
+	machine_run(0, KVM_EXIT_SHUTDOWN);
+	machine_injected_none(2);
+	ck_assert(!(m.fake.entry[2].rflags & X86_RFLAGS_TF));
+}
+END_TEST
+
 START_TEST(hardware_breakpoints)
 {
 	m.vcpu->guest_debug = KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_USE_HW_BP;
@@ -372,6 +390,7 @@ Suite *suite_inject(void)
 	tcase_add_test(plain, machine_check_is_the_hosts);
 	tcase_add_test(plain, alignment_check);
 	tcase_add_test(plain, single_step);
+	tcase_add_test(plain, single_step_over);
 	tcase_add_test(plain, hardware_breakpoints);
 	suite_add_tcase(suite, plain);
 	suite_add_tcase(suite, irqchip);
