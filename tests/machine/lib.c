@@ -473,8 +473,7 @@ void vcpu_create(struct vcpu *vcpu, struct vm *vm)
 	need(vcpu->fd >= 0, "UMBRA_VM_CREATE_VCPU: %s", strerror(-vcpu->fd));
 	vcpu->run = mmap(NULL, info()->run_size, PROT_READ | PROT_WRITE, MAP_SHARED, vcpu->fd, 0);
 	need(vcpu->run != MAP_FAILED, "mmap of the run area: %s", strerror(errno));
-	need(info()->hw == UMBRA_HW_VMX, "no decoder for hw %u", info()->hw);
-	vcpu->read = exit_read_vmx;
+	vcpu->read = info()->hw == UMBRA_HW_SVM ? exit_read_svm : exit_read_vmx;
 }
 
 void vcpu_destroy(struct vcpu *vcpu)
