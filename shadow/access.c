@@ -13,7 +13,8 @@ struct access {
 	struct emul_ctx ctx; /* first: ops get a pointer to it */
 	struct vcpu *vcpu;
 	struct walk_regs regs;
-	bool quiet; /* raise nothing */
+	struct emul_insn insn; /* where no other place is given */
+	bool quiet;	       /* raise nothing */
 	bool ram_only;
 	bool unfetchable; /* the instruction itself does not lie in memory */
 };
@@ -299,10 +300,19 @@ static uint8_t *park_at(struct emul_ctx *ctx, size_t offset)
 
 static void op_vec_read(struct emul_ctx *ctx, uint32_t reg, void *data, uint32_t len)
 {
+	vcpu_park_fpu(access_of(ctx)->vcpu);
 	reg &= 15;
 	memcpy(data, park_at(ctx, XSAVE_XMM + reg * 16), len < 16 ? len : 16);
 	if (len == 32)
 		memcpy((uint8_t *)data + 16, park_at(ctx, XSAVE_YMM_HIGH + reg * 16), 16);
+}
+
+static void op_library(struct emul_ctx *ctx, bool enter)
+{
+	if (enter)
+		vcpu_park_fpu(access_of(ctx)->vcpu);
+	else
+		vcpu_unpark_fpu(access_of(ctx)->vcpu);
 }
 
 static void xstate_mark(struct emul_ctx *ctx, uint64_t parts)
@@ -319,6 +329,7 @@ static void op_vec_write(struct emul_ctx *ctx, uint32_t reg, const void *data, u
 	uint64_t mask = vcpu_fpu_mask(access_of(ctx)->vcpu);
 	uint32_t leaf[4];
 
+	vcpu_park_fpu(access_of(ctx)->vcpu);
 	reg &= 15;
 	memcpy(park_at(ctx, XSAVE_XMM + reg * 16), data, len < 16 ? len : 16);
 	xstate_mark(ctx, XSTATE_SSE);
@@ -346,6 +357,7 @@ static const struct emul_ops access_ops = {
 	.vec_write = op_vec_write,
 	.probe_write = op_probe_write,
 	.batch = op_batch,
+	.library = op_library,
 };
 
 static void access_init(struct access *a, struct vcpu *vcpu)
@@ -356,6 +368,8 @@ static void access_init(struct access *a, struct vcpu *vcpu)
 	a->ctx = (struct emul_ctx) {
 		.ops = &access_ops,
 		.opaque = a,
+		.insn = &a->insn,
+		.cache = vcpu->insns,
 		.gpr = (uint64_t *)run->gpr,
 		.rip = run->rip,
 		.rflags = run->rflags,
@@ -379,6 +393,9 @@ static void access_init(struct access *a, struct vcpu *vcpu)
 		.efer = run->efer,
 		.rflags = run->rflags,
 		.maxphyaddr = vcpu->maxphyaddr,
+		/* SVM has no such registers: the CPU reads memory, too (APM 2 15.25.10) */
+		.pdpte = vcpu->vm->info.hw == UMBRA_HW_VMX ? (const uint64_t *)run->pdpte : NULL,
+		.cache = vcpu->walks,
 	};
 	a->quiet = a->ram_only = false;
 	a->unfetchable = false;
@@ -386,20 +403,26 @@ static void access_init(struct access *a, struct vcpu *vcpu)
 
 /* ---- one instruction ---- */
 
+/* As KVM lays it out: flags, then size and bytes where there are any, then what the hardware said. */
 int access_internal_error(struct vcpu *vcpu, const uint8_t *bytes, uint32_t len)
 {
+	const struct umbra_exit *hw = &vcpu->run->exit;
+	const uint64_t info[] = { hw->hw_reason, hw->hw_info, hw->gpa, hw->hw_detail, hw->hw_error_code };
 	struct kvm_run *kvm = vcpu->kvm;
+	uint32_t n = len ? 3 : 1;
 
 	kvm->exit_reason = KVM_EXIT_INTERNAL_ERROR;
-	kvm->emulation_failure.suberror = KVM_INTERNAL_ERROR_EMULATION;
-	kvm->emulation_failure.ndata = len ? 3 : 1; /* words of 64 bits: flags, then size and bytes */
+	kvm->internal.suberror = KVM_INTERNAL_ERROR_EMULATION;
 	kvm->emulation_failure.flags = len ? KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES : 0;
 	if (len > sizeof(kvm->emulation_failure.insn_bytes))
 		len = sizeof(kvm->emulation_failure.insn_bytes);
-	kvm->emulation_failure.insn_size = (uint8_t)len;
-	memset(kvm->emulation_failure.insn_bytes, 0x90, sizeof(kvm->emulation_failure.insn_bytes));
-	if (len)
+	if (len) {
+		kvm->emulation_failure.insn_size = (uint8_t)len;
+		memset(kvm->emulation_failure.insn_bytes, 0x90, sizeof(kvm->emulation_failure.insn_bytes));
 		memcpy(kvm->emulation_failure.insn_bytes, bytes, len);
+	}
+	memcpy((void *)&kvm->internal.data[n], info, sizeof(info));
+	kvm->internal.ndata = n + sizeof(info) / sizeof(info[0]);
 	return EXIT_USER;
 }
 
@@ -450,7 +473,7 @@ static int emulate_unknown(struct vcpu *vcpu, const struct access *a)
 		if (a->ctx.cpl)
 			return EXIT_RESUME;
 	}
-	return access_internal_error(vcpu, a->ctx.bytes, a->ctx.length);
+	return access_internal_error(vcpu, (const uint8_t *)a->ctx.bytes, a->ctx.fetched);
 }
 
 int access_emulate(struct vcpu *vcpu)
@@ -459,6 +482,9 @@ int access_emulate(struct vcpu *vcpu)
 	enum emul_result result;
 	struct access a;
 
+	access_init(&a, vcpu);
+	a.ctx.insn = &resume->insn;
+	a.ctx.decoded = resume->active;
 	if (!resume->active) {
 		resume->active = true;
 		resume->rip = vcpu->run->rip;
@@ -468,10 +494,8 @@ int access_emulate(struct vcpu *vcpu)
 	resume->cursor = 0;
 	resume->commits = 0;
 	resume->asked = resume->posted = false;
-	access_init(&a, vcpu);
-	vcpu_park_fpu(vcpu);
 	result = emulate(&a.ctx);
-	vcpu_unpark_fpu(vcpu);
+	vcpu_unpark_fpu(vcpu); /* where vector registers were used */
 	switch (result) {
 	case EMUL_DONE:
 		return emulate_done(vcpu, &a);
@@ -513,14 +537,10 @@ uint32_t access_fetch(struct vcpu *vcpu, uint8_t *bytes, uint32_t len)
 uint8_t access_insn_length(struct vcpu *vcpu)
 {
 	struct access a;
-	uint8_t len;
 
 	access_init(&a, vcpu);
 	a.quiet = true;
-	vcpu_park_fpu(vcpu);
-	len = emulate_length(&a.ctx);
-	vcpu_unpark_fpu(vcpu);
-	return len;
+	return emulate_length(&a.ctx);
 }
 
 bool access_operand(struct vcpu *vcpu, bool write, uint64_t *value, uint8_t *len, int *ret)
@@ -529,13 +549,12 @@ bool access_operand(struct vcpu *vcpu, bool write, uint64_t *value, uint8_t *len
 	struct access a;
 
 	access_init(&a, vcpu);
+	a.insn.length = 0;
 	a.ram_only = true;
-	vcpu_park_fpu(vcpu);
 	result = emulate_operand(&a.ctx, write, value);
-	vcpu_unpark_fpu(vcpu);
-	*len = a.ctx.length;
+	*len = a.insn.length;
 	*ret = EXIT_RESUME;
 	if (result == EMUL_UNKNOWN || a.unfetchable)
-		*ret = access_internal_error(vcpu, a.ctx.bytes, a.ctx.length);
+		*ret = access_internal_error(vcpu, (const uint8_t *)a.ctx.bytes, a.ctx.fetched);
 	return result == EMUL_DONE;
 }

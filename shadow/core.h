@@ -70,10 +70,11 @@ struct resume_entry {
 #define RESUME_ENTRIES (EMUL_PORT_BATCH / 8 + 32)
 
 struct emul_resume {
-	bool active;  /* an instruction was left half-done */
-	bool asked;   /* the VMM is asked for entry[entries] */
-	bool posted;  /* the VMM is told of a write, which is in the log as done */
-	uint64_t rip; /* of that instruction */
+	bool active;	       /* an instruction was left half-done */
+	bool asked;	       /* the VMM is asked for entry[entries] */
+	bool posted;	       /* the VMM is told of a write, which is in the log as done */
+	uint64_t rip;	       /* of that instruction */
+	struct emul_insn insn; /* it */
 	/* What was done of the instruction or REP iteration under way, RAM included: nothing is done or read twice. */
 	uint32_t entries;
 	uint32_t cursor;  /* the next one that emulate() will ask for */

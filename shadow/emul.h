@@ -2,11 +2,9 @@
 #ifndef UMBRA_EMUL_H
 #define UMBRA_EMUL_H
 
-#include <Zydis/Zydis.h>
-
 #include "emulate.h"
 
-/* Inside the emulator only: emulate.c decodes and addresses, emul_*.c execute. */
+/* Inside the emulator only: emul_decode.c decodes, emulate.c addresses, the other emul_*.c execute. */
 
 #define FLAG_CF (1ull << 0)
 #define FLAG_PF (1ull << 2)
@@ -44,8 +42,9 @@ struct emul {
 	uint32_t osize;	  /* operand size in bits, 8 for byte instructions */
 	uint64_t gpr[16]; /* working copy: becomes the guest's when the instruction (or a REP iteration) is complete */
 	uint64_t rflags;
-	ZydisDecodedInstruction insn;
-	ZydisDecodedOperand op[ZYDIS_MAX_OPERAND_COUNT];
+	uint64_t next_rip;
+	const struct emul_insn *insn;
+	const struct emul_operand *op; /* insn's */
 };
 
 static inline uint64_t mask_bits(uint32_t bits)
@@ -64,7 +63,7 @@ int emul_raise(struct emul *e, uint8_t vector, bool has_code);
 int emul_linear(struct emul *e, uint32_t seg, uint64_t offset, uint32_t len, enum emul_access access, uint64_t *gva);
 bool emul_linear_ok(struct emul *e, uint32_t seg, uint64_t offset, uint32_t len, enum emul_access access);
 /* The linear address of a memory operand, moved by displace bytes (bit strings). */
-int emul_operand_gva(struct emul *e, const ZydisDecodedOperand *op, int64_t displace, uint32_t len,
+int emul_operand_gva(struct emul *e, const struct emul_operand *op, int64_t displace, uint32_t len,
 		     enum emul_access access, uint64_t *gva);
 /* Operands by number: register, immediate or memory of up to 8 bytes. */
 int emul_get(struct emul *e, uint32_t nr, uint64_t *value);
@@ -77,11 +76,52 @@ int emul_write(struct emul *e, uint64_t gva, const void *data, uint32_t len);
 int emul_probe_write(struct emul *e, uint64_t gva, uint32_t len);
 void emul_commit_registers(struct emul *e); /* working copy of general registers -> guest */
 
-/* Each says EXEC_UNKNOWN when the instruction is not its own. */
-int emul_exec(struct emul *e);	      /* emul_exec.c: moves, arithmetic */
-int emul_exec_bits(struct emul *e);   /* emul_bits.c: shifts, bit tests, multiply, divide */
-int emul_exec_string(struct emul *e); /* emul_string.c: strings and ports */
-int emul_exec_vec(struct emul *e);    /* emul_vec.c: vector moves */
+uint32_t emul_stack_bits(const struct emul *e);
+
+/* emul_decode.c. bytes: have of them. */
+enum emul_mode { MODE_REAL16, MODE_LEGACY16, MODE_LEGACY32, MODE_COMPAT16, MODE_COMPAT32, MODE_LONG64 };
+enum decode_result {
+	DECODE_OK,
+	DECODE_MORE,	 /* more bytes needed */
+	DECODE_TOO_LONG, /* than 15 bytes */
+	DECODE_LOCK,	 /* LOCK where there must be none */
+	DECODE_INVALID,
+};
+enum decode_result emul_decode(enum emul_mode mode, const uint8_t *bytes, uint32_t have, struct emul_insn *insn);
+
+/* What instructions do; each is an emul_insn.exec, told apart by arg. */
+int exec_move(struct emul *e); /* emul_exec.c */
+int exec_move_sign_extend(struct emul *e);
+int exec_move_swapped(struct emul *e);
+int exec_move_condition(struct emul *e);
+int exec_set_condition(struct emul *e);
+int exec_binary(struct emul *e); /* arg: alu_op */
+int exec_test(struct emul *e);
+enum { UNARY_INC, UNARY_DEC, UNARY_NEG, UNARY_NOT };
+int exec_unary(struct emul *e);
+int exec_exchange(struct emul *e); /* arg: adds */
+int exec_compare_exchange(struct emul *e);
+int exec_compare_exchange_pair(struct emul *e); /* arg: half's bytes */
+int exec_push(struct emul *e);
+int exec_pop(struct emul *e);
+int exec_branch(struct emul *e);     /* arg: it is a CALL */
+int exec_cache_hint(struct emul *e); /* arg: it may fault */
+int exec_table_lookup(struct emul *e);
+int exec_shift(struct emul *e);	       /* emul_bits.c; arg: alu_shift */
+int exec_shift_double(struct emul *e); /* arg: left */
+enum { BIT_TEST, BIT_SET, BIT_RESET, BIT_COMPLEMENT };
+int exec_bit_test(struct emul *e);
+int exec_multiply(struct emul *e); /* arg: signed */
+int exec_divide(struct emul *e);   /* arg: signed */
+int exec_bit_scan(struct emul *e); /* arg: forward */
+enum { COUNT_ONES, COUNT_TRAILING, COUNT_LEADING };
+int exec_bit_count(struct emul *e);
+enum { STRING_MOVS, STRING_STOS, STRING_LODS, STRING_CMPS, STRING_SCAS };
+int exec_string(struct emul *e);      /* emul_string.c */
+int exec_port_string(struct emul *e); /* arg: in */
+int exec_port(struct emul *e);	      /* arg: in */
+enum { VECTOR_ALIGNED, VECTOR_UNALIGNED, VECTOR_SCALAR, VECTOR_LOW, VECTOR_HIGH };
+int exec_vector(struct emul *e); /* emul_vec.c */
 
 /*
  * emul_alu.c: pure functions. bits: 8, 16, 32, 64; operands above bits are ignored; *flags: only what the instruction

@@ -3,7 +3,7 @@
 
 /* Shifts, single bits, multiply and divide. */
 
-static int shift(struct emul *e, enum alu_shift op)
+int exec_shift(struct emul *e)
 {
 	uint64_t value, count;
 	int ret = emul_get_for_write(e, 0, &value);
@@ -13,10 +13,10 @@ static int shift(struct emul *e, enum alu_shift op)
 	if (ret)
 		return ret;
 	/* With a count of 0 the destination is written all the same: its 32-bit register is zero-extended. */
-	return emul_put(e, 0, alu_shift(op, value, count & 0xff, e->osize, &e->rflags));
+	return emul_put(e, 0, alu_shift(e->insn->arg, value, count & 0xff, e->osize, &e->rflags));
 }
 
-static int shift_double(struct emul *e, bool left)
+int exec_shift_double(struct emul *e)
 {
 	uint64_t a, b, count;
 	int ret = emul_get_for_write(e, 0, &a);
@@ -27,13 +27,13 @@ static int shift_double(struct emul *e, bool left)
 		ret = emul_get(e, 2, &count);
 	if (ret)
 		return ret;
-	return emul_put(e, 0, alu_shift_double(left, a, b, count & 0xff, e->osize, &e->rflags));
+	return emul_put(e, 0, alu_shift_double(e->insn->arg, a, b, count & 0xff, e->osize, &e->rflags));
 }
 
 /* With a register as index the bit string reaches beyond the operand in both directions (SDM 2 BT). */
-static int bit_test(struct emul *e)
+int exec_bit_test(struct emul *e)
 {
-	bool writes = e->insn.mnemonic != ZYDIS_MNEMONIC_BT, memory = e->op[0].type == ZYDIS_OPERAND_TYPE_MEMORY;
+	bool writes = e->insn->arg != BIT_TEST, memory = e->op[0].kind == OPERAND_MEMORY;
 	uint32_t len = e->osize / 8;
 	uint64_t index, value = 0, bit, gva = 0;
 	int64_t displace = 0;
@@ -42,7 +42,7 @@ static int bit_test(struct emul *e)
 	if (ret)
 		return ret;
 	if (memory) {
-		if (e->op[1].type == ZYDIS_OPERAND_TYPE_REGISTER)
+		if (e->op[1].kind == OPERAND_GPR)
 			displace = (sign_extend(index, e->osize) >> __builtin_ctz(e->osize)) * len;
 		ret = emul_operand_gva(e, &e->op[0], displace, len, writes ? ACCESS_WRITE : ACCESS_READ, &gva);
 		if (!ret && writes)
@@ -56,9 +56,9 @@ static int bit_test(struct emul *e)
 		return ret;
 	bit = 1ull << (index & (e->osize - 1));
 	e->rflags = (e->rflags & ~FLAG_CF) | (value & bit ? FLAG_CF : 0);
-	if (e->insn.mnemonic == ZYDIS_MNEMONIC_BTS)
+	if (e->insn->arg == BIT_SET)
 		value |= bit;
-	else if (e->insn.mnemonic == ZYDIS_MNEMONIC_BTR)
+	else if (e->insn->arg == BIT_RESET)
 		value &= ~bit;
 	else
 		value ^= bit;
@@ -77,17 +77,17 @@ static void accumulator_put(struct emul *e, uint64_t lo, uint64_t hi)
 		emul_reg_put(e, RDX, e->osize, hi);
 }
 
-static int multiply(struct emul *e, bool is_signed)
+int exec_multiply(struct emul *e)
 {
 	uint64_t a, b, lo, hi;
-	uint32_t visible = e->insn.operand_count_visible;
+	uint32_t visible = e->insn->operands;
 	int ret;
 
 	if (visible == 1) {
 		ret = emul_get(e, 0, &b);
 		if (ret)
 			return ret;
-		alu_mul(is_signed, emul_reg_get(e, RAX, e->osize), b, e->osize, &lo, &hi, &e->rflags);
+		alu_mul(e->insn->arg, emul_reg_get(e, RAX, e->osize), b, e->osize, &lo, &hi, &e->rflags);
 		accumulator_put(e, lo, hi);
 		return EMUL_OK;
 	}
@@ -100,7 +100,7 @@ static int multiply(struct emul *e, bool is_signed)
 	return emul_put(e, 0, lo);
 }
 
-static int divide(struct emul *e, bool is_signed)
+int exec_divide(struct emul *e)
 {
 	uint64_t divisor, lo, hi;
 	int ret = emul_get(e, 0, &divisor);
@@ -109,14 +109,14 @@ static int divide(struct emul *e, bool is_signed)
 		return ret;
 	lo = emul_reg_get(e, RAX, e->osize);
 	hi = e->osize == 8 ? emul_reg_get(e, 16 + RAX, 8) : emul_reg_get(e, RDX, e->osize);
-	if (!alu_div(is_signed, &lo, &hi, divisor, e->osize))
+	if (!alu_div(e->insn->arg, &lo, &hi, divisor, e->osize))
 		return emul_raise(e, VEC_DE, false);
 	accumulator_put(e, lo, hi);
 	return EMUL_OK;
 }
 
 /* BSF and BSR leave the destination alone for 0, as CPUs do. */
-static int bit_scan(struct emul *e, bool forward)
+int exec_bit_scan(struct emul *e)
 {
 	uint64_t value;
 	int ret = emul_get(e, 1, &value);
@@ -126,50 +126,30 @@ static int bit_scan(struct emul *e, bool forward)
 	e->rflags = (e->rflags & ~FLAG_ZF) | (value ? 0 : FLAG_ZF);
 	if (!value)
 		return EMUL_OK;
-	return emul_put(e, 0, forward ? (uint64_t)__builtin_ctzll(value) : 63 - (uint64_t)__builtin_clzll(value));
+	return emul_put(e, 0, e->insn->arg ? (uint64_t)__builtin_ctzll(value) : 63 - (uint64_t)__builtin_clzll(value));
 }
 
-int emul_exec_bits(struct emul *e)
+/* POPCNT, TZCNT, LZCNT. Flags: SDM 2; the undefined ones stay. */
+int exec_bit_count(struct emul *e)
 {
-	if (e->insn.encoding != ZYDIS_INSTRUCTION_ENCODING_LEGACY)
-		return EXEC_UNKNOWN;
-	switch (e->insn.mnemonic) {
-	case ZYDIS_MNEMONIC_ROL:
-		return shift(e, SHIFT_ROL);
-	case ZYDIS_MNEMONIC_ROR:
-		return shift(e, SHIFT_ROR);
-	case ZYDIS_MNEMONIC_RCL:
-		return shift(e, SHIFT_RCL);
-	case ZYDIS_MNEMONIC_RCR:
-		return shift(e, SHIFT_RCR);
-	case ZYDIS_MNEMONIC_SHL:
-		return shift(e, SHIFT_SHL);
-	case ZYDIS_MNEMONIC_SHR:
-		return shift(e, SHIFT_SHR);
-	case ZYDIS_MNEMONIC_SAR:
-		return shift(e, SHIFT_SAR);
-	case ZYDIS_MNEMONIC_SHLD:
-		return shift_double(e, true);
-	case ZYDIS_MNEMONIC_SHRD:
-		return shift_double(e, false);
-	case ZYDIS_MNEMONIC_BT:
-	case ZYDIS_MNEMONIC_BTS:
-	case ZYDIS_MNEMONIC_BTR:
-	case ZYDIS_MNEMONIC_BTC:
-		return bit_test(e);
-	case ZYDIS_MNEMONIC_MUL:
-		return multiply(e, false);
-	case ZYDIS_MNEMONIC_IMUL:
-		return multiply(e, true);
-	case ZYDIS_MNEMONIC_DIV:
-		return divide(e, false);
-	case ZYDIS_MNEMONIC_IDIV:
-		return divide(e, true);
-	case ZYDIS_MNEMONIC_BSF:
-		return bit_scan(e, true);
-	case ZYDIS_MNEMONIC_BSR:
-		return bit_scan(e, false);
-	default:
-		return EXEC_UNKNOWN;
+	uint64_t value, count;
+	int ret = emul_get(e, 1, &value);
+
+	if (ret)
+		return ret;
+	if (e->insn->arg == COUNT_ONES) {
+		for (count = 0; value; value &= value - 1) /* no call: a library's may use vector registers */
+			count++;
+		e->rflags = (e->rflags & ~FLAGS_ARITH) | (count ? 0 : FLAG_ZF);
+		return emul_put(e, 0, count);
 	}
+	if (!value)
+		count = e->osize;
+	else if (e->insn->arg == COUNT_TRAILING)
+		count = (uint64_t)__builtin_ctzll(value);
+	else
+		count = e->osize - 64 + (uint64_t)__builtin_clzll(value);
+	e->rflags &= ~(FLAG_CF | FLAG_ZF);
+	e->rflags |= (value ? 0 : FLAG_CF) | (count ? 0 : FLAG_ZF);
+	return emul_put(e, 0, count);
 }

@@ -6,10 +6,8 @@
 /* REP iterations in one call: then the guest is entered again, so that interrupts and kicks get through. */
 #define STRING_BUDGET 1024
 
-enum string_kind { STRING_MOVS, STRING_STOS, STRING_LODS, STRING_CMPS, STRING_SCAS };
-
 struct string {
-	enum string_kind kind;
+	uint32_t kind;
 	uint32_t len; /* of an element, bytes */
 	uint32_t seg; /* of the source: DS or a prefix's */
 	int64_t step; /* -len with DF */
@@ -17,38 +15,14 @@ struct string {
 	bool equal; /* F3: CMPS and SCAS go on while equal, otherwise while not */
 };
 
-static uint32_t source_segment(const struct emul *e)
+static void string_init(struct emul *e, struct string *s)
 {
-	ZydisInstructionAttributes attributes = e->insn.attributes;
-
-	if (attributes & ZYDIS_ATTRIB_HAS_SEGMENT_FS)
-		return SEG_FS;
-	if (attributes & ZYDIS_ATTRIB_HAS_SEGMENT_GS)
-		return SEG_GS;
-	if (attributes & ZYDIS_ATTRIB_HAS_SEGMENT_ES)
-		return SEG_ES;
-	if (attributes & ZYDIS_ATTRIB_HAS_SEGMENT_CS)
-		return SEG_CS;
-	if (attributes & ZYDIS_ATTRIB_HAS_SEGMENT_SS)
-		return e->long64 ? SEG_DS : SEG_SS; /* ignored there, but an SS would make it #SS */
-	return SEG_DS;
-}
-
-static void string_init(struct emul *e, struct string *s, uint32_t len)
-{
-	s->len = len;
-	s->seg = source_segment(e);
-	s->step = e->rflags & FLAG_DF ? -(int64_t)len : (int64_t)len;
-	s->rep = false;
-	s->equal = false;
-	for (uint32_t i = 0; i < e->insn.raw.prefix_count; i++) {
-		uint8_t prefix = e->insn.raw.prefixes[i].value;
-
-		if (prefix == 0xf2 || prefix == 0xf3) { /* the last one counts */
-			s->rep = true;
-			s->equal = prefix == 0xf3;
-		}
-	}
+	s->kind = e->insn->arg;
+	s->len = e->osize / 8;
+	s->seg = e->insn->seg;
+	s->step = e->rflags & FLAG_DF ? -(int64_t)s->len : (int64_t)s->len;
+	s->rep = e->insn->rep;
+	s->equal = e->insn->repe;
 }
 
 static int index_linear(struct emul *e, const struct string *s, uint32_t index, enum emul_access access, uint64_t *gva)
@@ -100,12 +74,12 @@ static int string_step(struct emul *e, const struct string *s)
  * Each iteration is committed on its own, but for the flags: a REP CMPS that faults or is interrupted has the ones
  * from before it (SDM 2 REP), and its last iteration sets them anyway.
  */
-static int string(struct emul *e, enum string_kind kind)
+int exec_string(struct emul *e)
 {
-	struct string s = { .kind = kind };
+	struct string s;
 	int ret;
 
-	string_init(e, &s, e->osize / 8);
+	string_init(e, &s);
 	if (!s.rep)
 		return string_step(e, &s);
 	if (!emul_reg_get(e, RCX, e->asize))
@@ -119,7 +93,7 @@ static int string(struct emul *e, enum string_kind kind)
 		e->ctx->commits++;
 		if (!emul_reg_get(e, RCX, e->asize))
 			return EMUL_OK;
-		if ((kind == STRING_CMPS || kind == STRING_SCAS) && !(e->rflags & FLAG_ZF) == s.equal)
+		if ((s.kind == STRING_CMPS || s.kind == STRING_SCAS) && !(e->rflags & FLAG_ZF) == s.equal)
 			return EMUL_OK;
 		if (e->ctx->posted) /* a fault of the next iteration comes after this write */
 			return EMUL_PENDING;
@@ -149,17 +123,18 @@ static uint32_t batch_count(struct emul *e, const struct string *s, uint32_t seg
 	return (uint32_t)count;
 }
 
-static int port_string(struct emul *e, bool in, uint32_t len)
+int exec_port_string(struct emul *e)
 {
+	bool in = e->insn->arg;
 	enum emul_access access = in ? ACCESS_WRITE : ACCESS_READ;
-	uint32_t index = in ? RDI : RSI, count;
+	uint32_t index = in ? RDI : RSI, len = e->osize / 8, count;
 	uint16_t port = (uint16_t)e->gpr[RDX];
 	uint8_t data[EMUL_PORT_BATCH];
 	struct string s;
 	uint64_t gva;
 	int ret;
 
-	string_init(e, &s, len);
+	string_init(e, &s);
 	if (s.rep && !emul_reg_get(e, RCX, e->asize))
 		return EMUL_OK;
 	ret = index_linear(e, &s, index, access, &gva);
@@ -189,75 +164,19 @@ static int port_string(struct emul *e, bool in, uint32_t len)
 	return emul_reg_get(e, RCX, e->asize) ? EXEC_YIELD : EMUL_OK;
 }
 
-static int port_plain(struct emul *e, bool in)
+/* Operands: the accumulator, and the port where it is an immediate. */
+int exec_port(struct emul *e)
 {
-	const ZydisDecodedOperand *op = &e->op[in ? 1 : 0];
-	uint32_t bits = e->op[in ? 0 : 1].size;
+	uint32_t bits = e->op[0].len * 8u;
+	bool in = e->insn->arg;
 	uint64_t value = in ? 0 : emul_reg_get(e, RAX, bits);
 	uint16_t port = (uint16_t)e->gpr[RDX];
 	int ret;
 
-	if (op->type == ZYDIS_OPERAND_TYPE_IMMEDIATE)
-		port = op->imm.value.u & 0xff;
+	if (e->op[1].kind == OPERAND_IMMEDIATE)
+		port = e->op[1].value & 0xff;
 	ret = e->ctx->ops->io(e->ctx, in, port, bits / 8, &value, 1);
 	if (!ret && in)
 		emul_reg_put(e, RAX, bits, value);
 	return ret;
-}
-
-int emul_exec_string(struct emul *e)
-{
-	if (e->insn.encoding != ZYDIS_INSTRUCTION_ENCODING_LEGACY)
-		return EXEC_UNKNOWN;
-	switch (e->insn.mnemonic) {
-	case ZYDIS_MNEMONIC_INSB:
-		return port_string(e, true, 1);
-	case ZYDIS_MNEMONIC_INSW:
-		return port_string(e, true, 2);
-	case ZYDIS_MNEMONIC_INSD:
-		return port_string(e, true, 4);
-	case ZYDIS_MNEMONIC_OUTSB:
-		return port_string(e, false, 1);
-	case ZYDIS_MNEMONIC_OUTSW:
-		return port_string(e, false, 2);
-	case ZYDIS_MNEMONIC_OUTSD:
-		return port_string(e, false, 4);
-	case ZYDIS_MNEMONIC_IN:
-		return port_plain(e, true);
-	case ZYDIS_MNEMONIC_OUT:
-		return port_plain(e, false);
-	default:
-		break;
-	}
-	if (e->insn.meta.category != ZYDIS_CATEGORY_STRINGOP) /* MOVSD and CMPSD are SSE's too */
-		return EXEC_UNKNOWN;
-	switch (e->insn.mnemonic) {
-	case ZYDIS_MNEMONIC_MOVSB:
-	case ZYDIS_MNEMONIC_MOVSW:
-	case ZYDIS_MNEMONIC_MOVSD:
-	case ZYDIS_MNEMONIC_MOVSQ:
-		return string(e, STRING_MOVS);
-	case ZYDIS_MNEMONIC_STOSB:
-	case ZYDIS_MNEMONIC_STOSW:
-	case ZYDIS_MNEMONIC_STOSD:
-	case ZYDIS_MNEMONIC_STOSQ:
-		return string(e, STRING_STOS);
-	case ZYDIS_MNEMONIC_LODSB:
-	case ZYDIS_MNEMONIC_LODSW:
-	case ZYDIS_MNEMONIC_LODSD:
-	case ZYDIS_MNEMONIC_LODSQ:
-		return string(e, STRING_LODS);
-	case ZYDIS_MNEMONIC_CMPSB:
-	case ZYDIS_MNEMONIC_CMPSW:
-	case ZYDIS_MNEMONIC_CMPSD:
-	case ZYDIS_MNEMONIC_CMPSQ:
-		return string(e, STRING_CMPS);
-	case ZYDIS_MNEMONIC_SCASB:
-	case ZYDIS_MNEMONIC_SCASW:
-	case ZYDIS_MNEMONIC_SCASD:
-	case ZYDIS_MNEMONIC_SCASQ:
-		return string(e, STRING_SCAS);
-	default:
-		return EXEC_UNKNOWN;
-	}
 }

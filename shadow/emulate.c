@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-/* Decoding, addressing, operands. What instructions do is in emul_*.c. */
+/* Fetching, addressing, operands. What instructions do is in emul_*.c. */
 
 #define CR0_PE (1ull << 0)
 #define CR0_AM (1ull << 18)
@@ -76,48 +76,6 @@ int emul_linear(struct emul *e, uint32_t seg, uint64_t offset, uint32_t len, enu
 	return EMUL_OK;
 }
 
-static uint32_t segment_index(ZydisRegister reg)
-{
-	switch (reg) {
-	case ZYDIS_REGISTER_ES:
-		return SEG_ES;
-	case ZYDIS_REGISTER_CS:
-		return SEG_CS;
-	case ZYDIS_REGISTER_SS:
-		return SEG_SS;
-	case ZYDIS_REGISTER_FS:
-		return SEG_FS;
-	case ZYDIS_REGISTER_GS:
-		return SEG_GS;
-	default:
-		return SEG_DS;
-	}
-}
-
-/* index: 0-15, or 16-19 for AH CH DH BH. false: not a general register */
-static bool gpr_find(ZydisRegister reg, uint32_t *index, uint32_t *bits)
-{
-	uint32_t nr;
-
-	if (reg >= ZYDIS_REGISTER_AL && reg <= ZYDIS_REGISTER_R15B) {
-		nr = reg - ZYDIS_REGISTER_AL; /* AL..BL, AH..BH, SPL..R15B */
-		*index = nr < 4 ? nr : nr < 8 ? nr + 12 : nr - 4;
-		*bits = 8;
-	} else if (reg >= ZYDIS_REGISTER_AX && reg <= ZYDIS_REGISTER_R15W) {
-		*index = reg - ZYDIS_REGISTER_AX;
-		*bits = 16;
-	} else if (reg >= ZYDIS_REGISTER_EAX && reg <= ZYDIS_REGISTER_R15D) {
-		*index = reg - ZYDIS_REGISTER_EAX;
-		*bits = 32;
-	} else if (reg >= ZYDIS_REGISTER_RAX && reg <= ZYDIS_REGISTER_R15) {
-		*index = reg - ZYDIS_REGISTER_RAX;
-		*bits = 64;
-	} else {
-		return false;
-	}
-	return true;
-}
-
 uint64_t emul_reg_get(struct emul *e, uint32_t index, uint32_t bits)
 {
 	if (index >= 16)
@@ -139,27 +97,18 @@ void emul_reg_put(struct emul *e, uint32_t index, uint32_t bits, uint64_t value)
 	e->gpr[index] = (e->gpr[index] & ~mask) | (value & mask_bits(bits));
 }
 
-static uint64_t address_register(struct emul *e, ZydisRegister reg)
-{
-	uint32_t index, bits;
-
-	if (reg == ZYDIS_REGISTER_RIP || reg == ZYDIS_REGISTER_EIP)
-		return e->ctx->rip + e->insn.length;
-	if (!gpr_find(reg, &index, &bits))
-		return 0;
-	return emul_reg_get(e, index, bits);
-}
-
-int emul_operand_gva(struct emul *e, const ZydisDecodedOperand *op, int64_t displace, uint32_t len,
+int emul_operand_gva(struct emul *e, const struct emul_operand *op, int64_t displace, uint32_t len,
 		     enum emul_access access, uint64_t *gva)
 {
-	uint64_t offset = (uint64_t)op->mem.disp.value + (uint64_t)displace;
+	uint64_t offset = op->value + (uint64_t)displace;
 
-	if (op->mem.type != ZYDIS_MEMOP_TYPE_MEM && op->mem.type != ZYDIS_MEMOP_TYPE_AGEN)
-		return EXEC_UNKNOWN;
-	offset += address_register(e, op->mem.base);
-	offset += address_register(e, op->mem.index) * op->mem.scale;
-	return emul_linear(e, segment_index(op->mem.segment), offset & mask_bits(e->asize), len, access, gva);
+	if (op->base == OPERAND_RIP)
+		offset += e->ctx->rip + e->insn->length;
+	else if (op->base != OPERAND_NO_REG)
+		offset += e->gpr[op->base];
+	if (op->index != OPERAND_NO_REG)
+		offset += e->gpr[op->index] * op->scale;
+	return emul_linear(e, op->seg, offset & mask_bits(e->asize), len, access, gva);
 }
 
 /* ---- operands ---- */
@@ -186,28 +135,28 @@ int emul_probe_write(struct emul *e, uint64_t gva, uint32_t len)
 
 static int operand_get(struct emul *e, uint32_t nr, uint64_t *value, enum emul_access access)
 {
-	const ZydisDecodedOperand *op = &e->op[nr];
-	uint32_t index, bits, len = op->size / 8;
+	const struct emul_operand *op = &e->op[nr];
 	uint64_t gva;
 	int ret;
 
 	*value = 0;
-	switch (op->type) {
-	case ZYDIS_OPERAND_TYPE_REGISTER:
-		if (!gpr_find(op->reg.value, &index, &bits))
-			return EXEC_UNKNOWN;
-		*value = emul_reg_get(e, index, bits);
+	switch (op->kind) {
+	case OPERAND_GPR:
+		*value = emul_reg_get(e, op->reg, op->len * 8u);
 		return EMUL_OK;
-	case ZYDIS_OPERAND_TYPE_IMMEDIATE:
-		*value = op->imm.value.u; /* already sign-extended where it is signed */
+	case OPERAND_IMMEDIATE:
+		*value = op->value;
 		return EMUL_OK;
-	case ZYDIS_OPERAND_TYPE_MEMORY:
-		if (!len || len > 8)
+	case OPERAND_SEGMENT:
+		*value = e->ctx->seg[op->reg].selector;
+		return EMUL_OK;
+	case OPERAND_MEMORY:
+		if (!op->len || op->len > 8)
 			return EXEC_UNKNOWN;
-		ret = emul_operand_gva(e, op, 0, len, access, &gva);
+		ret = emul_operand_gva(e, op, 0, op->len, access, &gva);
 		if (!ret && access == ACCESS_WRITE)
-			ret = emul_probe_write(e, gva, len);
-		return ret ? ret : emul_read(e, gva, value, len);
+			ret = emul_probe_write(e, gva, op->len);
+		return ret ? ret : emul_read(e, gva, value, op->len);
 	default:
 		return EXEC_UNKNOWN;
 	}
@@ -225,21 +174,23 @@ int emul_get_for_write(struct emul *e, uint32_t nr, uint64_t *value)
 
 int emul_put(struct emul *e, uint32_t nr, uint64_t value)
 {
-	const ZydisDecodedOperand *op = &e->op[nr];
-	uint32_t index, bits, len = op->size / 8;
+	const struct emul_operand *op = &e->op[nr];
 	uint64_t gva;
 	int ret;
 
-	if (op->type == ZYDIS_OPERAND_TYPE_REGISTER) {
-		if (!gpr_find(op->reg.value, &index, &bits))
-			return EXEC_UNKNOWN;
-		emul_reg_put(e, index, bits, value);
+	if (op->kind == OPERAND_GPR) {
+		emul_reg_put(e, op->reg, op->len * 8u, value);
 		return EMUL_OK;
 	}
-	if (op->type != ZYDIS_OPERAND_TYPE_MEMORY || !len || len > 8)
+	if (op->kind != OPERAND_MEMORY || !op->len || op->len > 8)
 		return EXEC_UNKNOWN;
-	ret = emul_operand_gva(e, op, 0, len, ACCESS_WRITE, &gva);
-	return ret ? ret : emul_write(e, gva, &value, len);
+	ret = emul_operand_gva(e, op, 0, op->len, ACCESS_WRITE, &gva);
+	return ret ? ret : emul_write(e, gva, &value, op->len);
+}
+
+uint32_t emul_stack_bits(const struct emul *e)
+{
+	return e->long64 ? 64 : e->ctx->seg[SEG_SS].attr & ATTR_DB ? 32 : 16;
 }
 
 void emul_commit_registers(struct emul *e)
@@ -247,32 +198,23 @@ void emul_commit_registers(struct emul *e)
 	memcpy(e->ctx->gpr, e->gpr, sizeof(e->gpr));
 }
 
-/* ---- decoding ---- */
+/* ---- fetching ---- */
 
-static void decoder_init(struct emul *e, ZydisDecoder *decoder)
+static enum emul_mode mode_init(struct emul *e)
 {
 	const struct emul_ctx *ctx = e->ctx;
 	bool big = ctx->seg[SEG_CS].attr & ATTR_DB;
-	ZydisMachineMode mode;
-	ZydisStackWidth width = big ? ZYDIS_STACK_WIDTH_32 : ZYDIS_STACK_WIDTH_16;
 
 	e->flat_types = !(ctx->cr0 & CR0_PE) || (ctx->rflags & FLAG_VM);
 	e->long64 = (ctx->efer & EFER_LMA) && (ctx->seg[SEG_CS].attr & ATTR_L);
-	if (e->long64) {
-		mode = ZYDIS_MACHINE_MODE_LONG_64;
-		width = ZYDIS_STACK_WIDTH_64;
-	} else if (ctx->efer & EFER_LMA) {
-		mode = big ? ZYDIS_MACHINE_MODE_LONG_COMPAT_32 : ZYDIS_MACHINE_MODE_LONG_COMPAT_16;
-	} else if (big) {
-		mode = ZYDIS_MACHINE_MODE_LEGACY_32;
-	} else {
-		/*
-		 * REAL_16 would refuse what virtual-8086 mode refuses, and 0F 00/01 groups only: none that this
-		 * executes
-		 */
-		mode = ctx->cr0 & CR0_PE ? ZYDIS_MACHINE_MODE_LEGACY_16 : ZYDIS_MACHINE_MODE_REAL_16;
-	}
-	ZydisDecoderInit(decoder, mode, width);
+	if (e->long64)
+		return MODE_LONG64;
+	if (ctx->efer & EFER_LMA)
+		return big ? MODE_COMPAT32 : MODE_COMPAT16;
+	if (big)
+		return MODE_LEGACY32;
+	/* Real mode's decoder would refuse what virtual-8086 mode refuses: groups that this does not execute. */
+	return ctx->cr0 & CR0_PE ? MODE_LEGACY16 : MODE_REAL16;
 }
 
 /* How many of want bytes at rip + from CS lets through. */
@@ -289,113 +231,148 @@ static uint32_t fetch_limit(struct emul *e, uint32_t from, uint32_t want)
 	return want;
 }
 
-/* ctx->bytes[from..to) from memory, not past the CS limit; *have: how many there are now */
-static int fetch(struct emul *e, uint32_t from, uint32_t to, uint32_t *have)
+/* ctx->bytes[fetched..to) from memory, not past the CS limit. */
+static int fetch(struct emul *e, uint32_t to)
 {
 	struct emul_ctx *ctx = e->ctx;
+	uint32_t from = ctx->fetched, len = fetch_limit(e, from, to - from);
 	uint64_t gva = ctx->rip + from;
-	uint32_t len = fetch_limit(e, from, to - from);
 	int ret;
 
-	*have = from;
 	if (!len)
 		return EMUL_OK;
 	if (!e->long64)
 		gva = (gva + ctx->seg[SEG_CS].base) & 0xffffffff;
 	else if (!canonical(gva))
 		return EMUL_OK;
-	ret = ctx->ops->fetch(ctx, gva, ctx->bytes + from, len);
-	if (ret)
-		return ret;
-	*have = from + len;
-	return EMUL_OK;
+	ret = ctx->ops->fetch(ctx, gva, (uint8_t *)ctx->bytes + from, len);
+	if (!ret)
+		ctx->fetched = (uint8_t)(from + len);
+	return ret;
+}
+
+static struct emul_cached *cached_at(struct emul_ctx *ctx)
+{
+	return ctx->cache ? &ctx->cache->entry[(ctx->rip ^ ctx->rip >> 7) % EMUL_CACHE] : NULL;
+}
+
+/* The very bytes that were fetched now, decoded before. */
+static bool cached_find(struct emul_ctx *ctx, const struct emul_cached *entry, enum emul_mode mode)
+{
+	if (entry->insn.length > ctx->fetched || !entry->insn.length || entry->mode != mode ||
+	    ((ctx->bytes[0] ^ entry->bytes[0]) & entry->mask[0]) ||
+	    ((ctx->bytes[1] ^ entry->bytes[1]) & entry->mask[1])) {
+		ctx->cache->misses++;
+		return false;
+	}
+	ctx->cache->hits++;
+	*ctx->insn = entry->insn;
+	return true;
+}
+
+static void cached_put(struct emul_ctx *ctx, struct emul_cached *entry, enum emul_mode mode)
+{
+	uint32_t bits = ctx->insn->length * 8u;
+
+	entry->mode = mode;
+	entry->insn = *ctx->insn;
+	entry->mask[0] = mask_bits(bits);
+	entry->mask[1] = bits > 64 ? mask_bits(bits - 64) : 0;
+	entry->bytes[0] = ctx->bytes[0];
+	entry->bytes[1] = ctx->bytes[1];
+}
+
+static enum decode_result decode_bytes(struct emul_ctx *ctx, enum emul_mode mode)
+{
+	enum decode_result result;
+
+	if (ctx->ops->library)
+		ctx->ops->library(ctx, true);
+	result = emul_decode(mode, (const uint8_t *)ctx->bytes, ctx->fetched, ctx->insn);
+	if (ctx->ops->library)
+		ctx->ops->library(ctx, false);
+	return result;
 }
 
 /*
  * Fetches no byte of the next page that the instruction does not need, since that fetch may fault. An instruction that
  * goes past the CS limit or past 15 bytes is #GP(0).
  */
-static int decode(struct emul *e, bool may_fault)
+static int decode(struct emul *e, enum emul_mode mode, bool may_fault)
 {
 	struct emul_ctx *ctx = e->ctx;
-	uint32_t have, first;
-	ZydisDecoder decoder;
-	ZyanStatus status;
-	uint64_t gva;
+	struct emul_cached *entry = cached_at(ctx);
+	uint64_t gva = ctx->rip + (e->long64 ? 0 : ctx->seg[SEG_CS].base);
+	uint32_t first = 0x1000 - (gva & 0xfff);
+	enum decode_result result;
 	int ret;
 
-	memset(ctx->bytes, 0, sizeof(ctx->bytes));
-	ctx->length = 0;
-	decoder_init(e, &decoder);
-	gva = ctx->rip + (e->long64 ? 0 : ctx->seg[SEG_CS].base);
-	first = 0x1000 - (gva & 0xfff);
-	if (first > sizeof(ctx->bytes))
-		first = sizeof(ctx->bytes);
-	ret = fetch(e, 0, first, &have);
+	ctx->bytes[0] = ctx->bytes[1] = 0;
+	ctx->fetched = 0;
+	ret = fetch(e, first < 15 ? first : 15);
 	if (ret)
 		return ret;
-	status = ZydisDecoderDecodeFull(&decoder, ctx->bytes, have, &e->insn, e->op);
-	if (status == ZYDIS_STATUS_NO_MORE_DATA && have == first && have < sizeof(ctx->bytes)) {
-		ret = fetch(e, first, sizeof(ctx->bytes), &have);
+	if (entry && cached_find(ctx, entry, mode))
+		return EMUL_OK;
+	result = decode_bytes(ctx, mode);
+	if (result == DECODE_MORE && ctx->fetched == first && first < 15) {
+		ret = fetch(e, 15);
 		if (ret)
 			return ret;
-		status = ZydisDecoderDecodeFull(&decoder, ctx->bytes, have, &e->insn, e->op);
+		result = decode_bytes(ctx, mode);
 	}
-	if (ZYAN_SUCCESS(status)) {
-		ctx->length = e->insn.length;
+	if (result == DECODE_OK) {
+		if (entry)
+			cached_put(ctx, entry, mode);
 		return EMUL_OK;
 	}
-	ctx->length = (uint8_t)have;
 	if (!may_fault)
 		return EXEC_UNKNOWN;
-	if (status == ZYDIS_STATUS_NO_MORE_DATA || status == ZYDIS_STATUS_INSTRUCTION_TOO_LONG)
+	if (result == DECODE_MORE || result == DECODE_TOO_LONG)
 		return emul_raise(e, VEC_GP, true);
-	if (status == ZYDIS_STATUS_ILLEGAL_LOCK)
+	if (result == DECODE_LOCK)
 		return emul_raise(e, VEC_UD, false);
 	return EXEC_UNKNOWN;
 }
 
-static void next_instruction(struct emul *e)
+static void insn_use(struct emul *e)
 {
-	struct emul_ctx *ctx = e->ctx;
-
-	ctx->rip += e->insn.length;
+	e->insn = e->ctx->insn;
+	e->op = e->insn->op;
+	e->asize = e->insn->asize;
+	e->osize = e->insn->osize;
+	e->next_rip = e->ctx->rip + e->insn->length;
 	if (!e->long64)
-		ctx->rip &= 0xffffffff;
-	ctx->rflags &= ~FLAG_RF;
+		e->next_rip &= 0xffffffff;
 }
 
 static int execute(struct emul *e)
 {
-	static int (*const exec[])(struct emul * e) = { emul_exec, emul_exec_string, emul_exec_bits, emul_exec_vec };
-	int ret = EXEC_UNKNOWN;
-
-	for (uint32_t i = 0; i < sizeof(exec) / sizeof(exec[0]) && ret == EXEC_UNKNOWN; i++)
-		ret = exec[i](e);
-	return ret;
+	insn_use(e);
+	return e->insn->exec ? e->insn->exec(e) : EXEC_UNKNOWN;
 }
 
 enum emul_result emulate(struct emul_ctx *ctx)
 {
+	enum emul_mode mode;
 	struct emul e;
-	int ret;
+	int ret = EMUL_OK;
 
 	e.ctx = ctx;
 	ctx->rep_yield = ctx->posted = false;
 	ctx->commits = 0;
 	e.rflags = ctx->rflags;
 	memcpy(e.gpr, ctx->gpr, sizeof(e.gpr));
-	ret = decode(&e, true);
-	if (!ret) {
-		e.asize = e.insn.address_width;
-		e.osize = e.insn.operand_width;
+	mode = mode_init(&e);
+	if (!ctx->decoded)
+		ret = decode(&e, mode, true);
+	if (!ret)
 		ret = execute(&e);
-	}
 	switch (ret) {
 	case EMUL_OK:
 		emul_commit_registers(&e);
-		ctx->rflags = e.rflags;
-		next_instruction(&e);
+		ctx->rflags = e.rflags & ~FLAG_RF;
+		ctx->rip = e.next_rip;
 		return EMUL_DONE;
 	case EXEC_YIELD: /* the REP iterations are committed already */
 		ctx->rep_yield = true;
@@ -414,9 +391,7 @@ uint8_t emulate_length(struct emul_ctx *ctx)
 	struct emul e;
 
 	e.ctx = ctx;
-	if (decode(&e, false))
-		ctx->length = 0;
-	return ctx->length;
+	return decode(&e, mode_init(&e), false) ? 0 : ctx->insn->length;
 }
 
 enum emul_result emulate_operand(struct emul_ctx *ctx, bool write, uint64_t *value)
@@ -427,10 +402,9 @@ enum emul_result emulate_operand(struct emul_ctx *ctx, bool write, uint64_t *val
 	e.ctx = ctx;
 	e.rflags = ctx->rflags;
 	memcpy(e.gpr, ctx->gpr, sizeof(e.gpr));
-	ret = decode(&e, true);
+	ret = decode(&e, mode_init(&e), true);
 	if (!ret) {
-		e.asize = e.insn.address_width;
-		e.osize = e.insn.operand_width;
+		insn_use(&e);
 		ret = write ? emul_put(&e, 0, *value) : emul_get(&e, 0, value);
 	}
 	if (ret == EMUL_OK) {

@@ -49,18 +49,58 @@ struct emul_ops {
 	 * one to memory? false where memory is a device's, which gets its elements one by one.
 	 */
 	bool (*batch)(struct emul_ctx *ctx, bool in, uint16_t port, uint64_t gva, uint32_t len);
+	/* Optional: around a call of the decoder's library, which may use vector registers. */
+	void (*library)(struct emul_ctx *ctx, bool enter);
 };
 
 /*
  * Restart. After EMUL_USER nothing has changed but the progress of complete REP iterations (registers are written
- * back, rip is not). The next emulate() fetches and decodes again and asks for the same accesses in the same order, as
- * long as the guest has not changed its code meanwhile: answers must be matched by kind, address and length, and all
- * accesses must be remembered, those to RAM too: a second read would see what the instruction itself has written.
+ * back, rip is not). The next emulate(), with decoded set and the same insn (or without: it fetches again), asks for the
+ * same accesses in the same order, if code and registers are still the same: answers must be matched by kind, address and
+ * length, and all accesses must be remembered, those to RAM too: a second read would see what the instruction itself has
+ * written.
  * Each REP iteration (or INS/OUTS batch) that is complete counts up ctx->commits, which starts at 0 in each emulate():
  * what was answered before that is used up, and is not asked again.
  * A write to the VMM may be answered EMUL_OK at once, with ctx->posted set, if every later access gets EMUL_PENDING: an
  * instruction that ends with its write is then over, and needs no second emulate().
  */
+
+/* An instruction, decoded: emul_decode.c makes it, the emulator alone looks inside. */
+struct emul;
+enum { OPERAND_NONE, OPERAND_GPR, OPERAND_IMMEDIATE, OPERAND_MEMORY, OPERAND_SEGMENT, OPERAND_VECTOR };
+#define OPERAND_NO_REG 0xff
+#define OPERAND_RIP 0xfe
+struct emul_operand {
+	uint8_t kind;
+	uint8_t len; /* bytes */
+	uint8_t reg; /* general: 0-15, or 16-19 for AH CH DH BH; others: their number */
+	/* memory: seg:[base + index * scale + value] */
+	uint8_t seg, base, index, scale;
+	uint64_t value; /* immediate (sign-extended where it is signed), displacement */
+};
+struct emul_insn {
+	int (*exec)(struct emul *e); /* NULL: valid, but not emulated */
+	uint8_t length;
+	uint8_t arg;	      /* exec's own */
+	uint8_t asize, osize; /* bits; osize 8 for byte instructions */
+	uint8_t operands;     /* visible ones */
+	uint8_t seg;	      /* of a string's source */
+	bool rep, repe;	      /* F2 or F3; the last of them was F3 */
+	bool vex;
+	struct emul_operand op[3];
+};
+
+/* Decoded instructions by their bytes, which are fetched each time: code that changes is never mistaken. */
+#define EMUL_CACHE 128
+struct emul_cached {
+	uint64_t bytes[2], mask[2];
+	uint32_t mode;
+	struct emul_insn insn;
+};
+struct emul_cache {
+	struct emul_cached entry[EMUL_CACHE];
+	uint64_t hits, misses;
+};
 
 struct emul_segment {
 	uint64_t base;
@@ -77,9 +117,12 @@ struct emul_ctx {
 	uint64_t cr0, cr4, efer;
 	struct emul_segment seg[6]; /* ES CS SS DS FS GS */
 	uint8_t cpl;
-	uint8_t bytes[15]; /* the instruction as fetched, for reports */
-	uint8_t length;	  /* of the instruction, or what was fetched of one that cannot be decoded; 0 before decoding */
-	uint32_t commits; /* set by emulate(): REP iterations completed in this call; see Restart */
+	bool decoded;		  /* *insn is the instruction at rip */
+	struct emul_insn *insn;	  /* the caller's */
+	struct emul_cache *cache; /* NULL: none */
+	uint64_t bytes[2];	  /* the instruction as fetched, for reports; at most 15 bytes, then 0 */
+	uint8_t fetched;	  /* so many of them */
+	uint32_t commits;	  /* set by emulate(): REP iterations completed in this call; see Restart */
 	bool rep_yield; /* set by emulate(): a REP stopped part-way on purpose, rip unchanged; enter the guest again */
 	bool posted;	/* set by ops, cleared by emulate() when it begins: see Restart */
 };
@@ -94,11 +137,30 @@ enum emul_result emulate_operand(struct emul_ctx *ctx, bool write, uint64_t *val
 #define WALK_WRITE (1 << 1) /* as the bits of a #PF error code */
 #define WALK_USER (1 << 2)
 #define WALK_FETCH (1 << 4)
+/*
+ * Walks that were done, with the entries that they read: a hit needs every entry to be what it was, in slots that are what
+ * they were. So it is as good as a walk, and needs no flush.
+ */
+#define WALK_CACHE 16
+struct walk_cached {
+	uint64_t page;	     /* gva >> 12 */
+	uint64_t cr3, gpa;   /* gpa of the page */
+	uint64_t generation; /* of the slots */
+	uint32_t control;    /* rights asked for, and the bits of registers that they depend on */
+	uint32_t depth;	     /* 0: empty */
+	const uint64_t *entry[4];
+	uint64_t value[4];
+};
+struct walk_cache {
+	struct walk_cached at[WALK_CACHE];
+};
+
 struct walk_regs {
 	uint64_t cr0, cr3, cr4, efer, rflags;
 	uint8_t maxphyaddr;
-	bool implicit;	       /* supervisor access made by the CPU itself (SMAP) */
-	const uint64_t *pdpte; /* PAE paging: the four registers; NULL: as in memory now */
+	bool implicit;		  /* supervisor access made by the CPU itself (SMAP) */
+	const uint64_t *pdpte;	  /* PAE paging: the four registers; NULL: as in memory now */
+	struct walk_cache *cache; /* long mode's; the calling thread's; NULL: none */
 };
 struct vm;
 /* 0: *gpa is set; -1: *error is set. Sets accessed and dirty bits as hardware does. */

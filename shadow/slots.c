@@ -168,6 +168,7 @@ static struct slots *slots_change(const struct slots *old, uint32_t id, const st
 	if (add)
 		new->slot[n++] = *add;
 	new->count = n;
+	new->generation = old->generation + 1;
 	return new;
 }
 

@@ -233,7 +233,11 @@ void vcpu_fini(struct vcpu *vcpu)
 	if (vcpu->call_buf)
 		munmap(vcpu->call_buf, CHANNEL_PAYLOAD_MAX);
 	free(vcpu->resume);
+	free(vcpu->insns);
+	free(vcpu->walks);
 	vcpu->fpu_park = vcpu->call_buf = vcpu->resume = NULL;
+	vcpu->insns = NULL;
+	vcpu->walks = NULL;
 }
 
 /* On the control thread, before the vCPU's own exists. kvm, pio, channel and payload are set already. */
@@ -248,7 +252,9 @@ int vcpu_init(struct vcpu *vcpu, struct vm *vm, uint32_t id)
 	vcpu->fpu_park = private_pages(fpu_area_size());
 	vcpu->call_buf = private_pages(CHANNEL_PAYLOAD_MAX);
 	vcpu->resume = calloc(1, sizeof(*vcpu->resume));
-	if (!vcpu->fpu_park || !vcpu->call_buf || !vcpu->resume) {
+	vcpu->insns = calloc(1, sizeof(*vcpu->insns));
+	vcpu->walks = calloc(1, sizeof(*vcpu->walks));
+	if (!vcpu->fpu_park || !vcpu->call_buf || !vcpu->resume || !vcpu->insns || !vcpu->walks) {
 		vcpu_fini(vcpu);
 		return -ENOMEM;
 	}

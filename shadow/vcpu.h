@@ -84,6 +84,8 @@ struct vcpu {
 	/* What the VMM's answer to the last exit completes; NULL: nothing. Returns as an exit handler does. */
 	int (*complete)(struct vcpu *vcpu);
 	struct emul_resume *resume; /* core.h: an instruction that waits for the VMM */
+	struct emul_cache *insns;   /* emulate.h */
+	struct walk_cache *walks;   /* emulate.h */
 	uint32_t mem_retries;	    /* exits.c: entries tried again since memory is there after all */
 
 	void *fpu_park; /* XSAVE area, 64-byte aligned, for fpu_park()/fpu_unpark() */

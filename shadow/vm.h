@@ -31,6 +31,7 @@ struct slot {
 /* An immutable snapshot, sorted by gpa; replaced as a whole on every change. */
 struct slots {
 	uint32_t count;
+	uint64_t generation; /* never the same twice, unlike the address */
 	struct slot slot[];
 };
 

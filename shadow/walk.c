@@ -43,7 +43,9 @@ struct walk {
 	uint32_t depth; /* entries so far */
 	struct {
 		uint64_t gpa, value;
+		const void *hva;
 	} entry[4];
+	const void *hva;	 /* of the last entry read */
 	bool writable, user, nx; /* combined over all entries */
 };
 
@@ -57,6 +59,7 @@ static bool entry_read(struct walk *w, uint64_t gpa, uint64_t *value)
 {
 	const void *hva = vm_gpa_to_hva(w->vm, gpa, w->pae ? 8 : 4, false);
 
+	w->hva = hva;
 	if (!hva)
 		return false;
 	if (w->pae)
@@ -145,6 +148,7 @@ static int entry_load(struct walk *w, uint32_t level, uint64_t gpa, uint64_t *va
 	}
 	w->entry[w->depth].gpa = gpa;
 	w->entry[w->depth].value = *value;
+	w->entry[w->depth].hva = w->hva;
 	w->depth++;
 	w->writable = w->writable && (*value & PTE_W);
 	w->user = w->user && (*value & PTE_U);
@@ -203,6 +207,62 @@ static int entries_mark(struct walk *w)
 	return 0;
 }
 
+/* ---- walks that were done ---- */
+
+/* All that a walk's result depends on besides the entries; these bits lie apart. */
+static uint32_t cached_control(const struct walk_regs *regs, uint32_t access)
+{
+	return access |
+	       (uint32_t)((regs->cr0 & CR0_WP) | (regs->cr4 & (CR4_SMEP | CR4_SMAP)) | (regs->efer & EFER_NXE) |
+			  (regs->rflags & RFLAGS_AC)) |
+	       (uint32_t)regs->maxphyaddr << 24 | (regs->implicit ? 1 : 0);
+}
+
+static struct walk_cached *cached_at(const struct walk_regs *regs, uint64_t gva, uint32_t access)
+{
+	return &regs->cache->at[(gva >> 12 ^ (access & WALK_FETCH ? WALK_CACHE / 2 : 0)) % WALK_CACHE];
+}
+
+static uint64_t slots_generation(struct vm *vm)
+{
+	return atomic_load_explicit(&vm->slots, memory_order_acquire)->generation;
+}
+
+static bool cached_find(struct vm *vm, const struct walk_regs *regs, uint64_t gva, uint32_t access, uint64_t *gpa)
+{
+	const struct walk_cached *c = cached_at(regs, gva, access);
+	bool same;
+
+	if (!c->depth || c->page != gva >> 12 || c->cr3 != regs->cr3 || c->control != cached_control(regs, access))
+		return false;
+	vm_read_lock(vm);
+	same = c->generation == slots_generation(vm);
+	for (uint32_t i = 0; same && i < c->depth; i++)
+		same = __atomic_load_n(c->entry[i], __ATOMIC_RELAXED) == c->value[i];
+	vm_read_unlock(vm);
+	*gpa = c->gpa | (gva & 0xfff);
+	return same;
+}
+
+/* Inside the lock that the walk was done in. */
+static void cached_put(const struct walk *w, uint64_t gva, uint64_t gpa)
+{
+	struct walk_cached *c = cached_at(w->regs, gva, w->access);
+
+	c->page = gva >> 12;
+	c->cr3 = w->regs->cr3;
+	c->gpa = gpa & ~0xfffULL;
+	c->generation = slots_generation(w->vm);
+	c->control = cached_control(w->regs, w->access);
+	c->depth = w->depth;
+	for (uint32_t i = 0; i < w->depth; i++) {
+		c->entry[i] = w->entry[i].hva;
+		c->value[i] = w->entry[i].value | PTE_A;
+	}
+	if (w->access & WALK_WRITE)
+		c->value[w->depth - 1] |= PTE_D;
+}
+
 static int walk_once(struct walk *w, uint64_t gva, uint64_t *gpa, uint32_t *error)
 {
 	uint64_t table = w->regs->cr3 & (w->long_mode ? PTE_ADDR : 0xfffff000), value;
@@ -243,6 +303,8 @@ int walk_gva(struct vm *vm, const struct walk_regs *regs, uint64_t gva, uint32_t
 		*gpa = gva & 0xffffffff;
 		return 0;
 	}
+	if (regs->cache && (regs->efer & EFER_LMA) && cached_find(vm, regs, gva, access, gpa))
+		return 0;
 	w.width = regs->maxphyaddr < 32 ? 32 : regs->maxphyaddr > 52 ? 52 : regs->maxphyaddr; /* the VMM's CPUID */
 	w.long_mode = regs->efer & EFER_LMA;
 	w.pae = w.long_mode || (regs->cr4 & CR4_PAE);
@@ -251,6 +313,8 @@ int walk_gva(struct vm *vm, const struct walk_regs *regs, uint64_t gva, uint32_t
 	vm_read_lock(vm);
 	for (uint32_t i = 0; i < WALK_RETRIES && ret == WALK_AGAIN; i++)
 		ret = walk_once(&w, gva, gpa, error);
+	if (!ret && regs->cache && w.long_mode)
+		cached_put(&w, gva, *gpa);
 	vm_read_unlock(vm);
 	if (ret != WALK_AGAIN)
 		return ret;

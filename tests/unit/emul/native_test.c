@@ -236,8 +236,12 @@ static void state_init(struct state *state, enum kind kind)
 
 static enum emul_result emulate_once(void)
 {
+	static struct emul_cache cache;
+	struct emul_insn insn;
 	struct emul_ctx ctx = {
 		.ops = &ops,
+		.insn = &insn,
+		.cache = &cache,
 		.gpr = emulated.gpr,
 		.rip = (uintptr_t)code_page,
 		.rflags = emulated.rflags,

@@ -32,6 +32,7 @@ struct rig_answer {
 
 struct rig {
 	struct emul_ctx ctx;
+	struct emul_insn insn;
 	uint64_t gpr[16];
 	uint8_t vec[16][32];
 	uint8_t mem[RIG_SIZE];
@@ -46,6 +47,7 @@ struct rig {
 	uint8_t port_out[8192], port_in[8192];
 	uint32_t port_out_len, port_in_used;
 	uint16_t port;
+	bool keep_decoded; /* after a wait: no second fetch */
 };
 
 void rig_init(struct rig *rig, enum rig_mode mode);

@@ -156,6 +156,7 @@ START_TEST(test_row)
 	uint32_t len;
 
 	rig_init(&rig, row->mode);
+	rig.keep_decoded = _i & 1;
 	words_apply(row->before, &rig, NULL);
 	len = bytes_parse(row->code, code, sizeof(code));
 	at = rig.ctx.rip + rig.ctx.seg[1].base;
@@ -168,7 +169,7 @@ START_TEST(test_row)
 	if (want.result == EMUL_DONE)
 		expected.ctx.rip += len;
 
-	ck_assert_msg(rig_run(&rig) == want.result, "%s: result %d, vector %x", row->name, rig.ctx.length, rig.vector);
+	ck_assert_msg(rig_run(&rig) == want.result, "%s: result, vector %x", row->name, rig.vector);
 	for (int i = 0; i < 16; i++)
 		ck_assert_msg(rig.gpr[i] == expected.gpr[i], "%s: %s %llx, not %llx", row->name, gpr_names[i],
 			      (unsigned long long)rig.gpr[i], (unsigned long long)expected.gpr[i]);
@@ -280,6 +281,67 @@ START_TEST(test_without_probe)
 }
 END_TEST
 
+/* The cache of decoded instructions: bytes, length and mode must be those of now. */
+START_TEST(test_cache)
+{
+	static struct emul_cache cache;
+
+	rig_init(&rig, LONG64);
+	memset(&cache, 0, sizeof(cache));
+	rig.ctx.cache = &cache;
+	memcpy(rig.mem + 0x8000, "\x48\xc7\xc0\x01\x00\x00\x00", 7); /* mov rax, 1 */
+	ck_assert_int_eq(rig_run(&rig), EMUL_DONE);
+	rig.ctx.rip = 0x8000;
+	ck_assert_int_eq(rig_run(&rig), EMUL_DONE);
+	ck_assert_uint_eq(cache.hits, 1);
+	ck_assert_uint_eq(rig.gpr[0], 1);
+	for (uint32_t i = 3; i < 7; i++) { /* any byte of it */
+		rig.ctx.rip = 0x8000;
+		rig.mem[0x8000 + i] ^= 0x42;
+		ck_assert_int_eq(rig_run(&rig), EMUL_DONE);
+		ck_assert_uint_eq(rig.gpr[0], 0x4242424242424243 & 0xffffffffull >> (6 - i) * 8);
+	}
+	ck_assert_uint_eq(cache.hits, 1);
+	rig.mem[0x8007] ^= 1; /* not the one behind it */
+	rig.ctx.rip = 0x8000;
+	ck_assert_int_eq(rig_run(&rig), EMUL_DONE);
+	ck_assert_uint_eq(cache.hits, 2);
+	/* the same bytes in another mode: there is no REX */
+	rig.ctx.seg[1].attr = 0xc09b;
+	rig.ctx.rip = 0x8000;
+	rig.gpr[0] = 7;
+	ck_assert_int_eq(rig_run(&rig), EMUL_DONE);
+	ck_assert_uint_eq(rig.gpr[0], 6); /* dec eax */
+	ck_assert_uint_eq(rig.ctx.rip, 0x8001);
+	ck_assert_uint_eq(cache.hits, 2);
+}
+END_TEST
+
+/* An instruction that now reaches into a page that is not there faults, however often it was decoded. */
+START_TEST(test_cache_page_end)
+{
+	static struct emul_cache cache;
+
+	rig_init(&rig, LONG64);
+	memset(&cache, 0, sizeof(cache));
+	rig.ctx.cache = &cache;
+	for (uint64_t at = 0xfff0; at < 0x10000; at++) {
+		rig.ctx.rip = at - 0x4000;
+		memcpy(rig.mem + rig.ctx.rip, "\x48\xc7\xc0\x01\x00\x00\x00", 7);
+		ck_assert_int_eq(rig_run(&rig), EMUL_DONE);
+		rig.ctx.rip = at;
+		rig.faults = 0;
+		memcpy(rig.mem + at, "\x48\xc7\xc0\x01\x00\x00\x00", 0x10000 - at < 7 ? 0x10000 - at : 7);
+		if (at + 7 <= 0x10000) {
+			ck_assert_int_eq(rig_run(&rig), EMUL_DONE);
+			continue;
+		}
+		ck_assert_int_eq(rig_run(&rig), EMUL_FAULT);
+		ck_assert_uint_eq(rig.vector, 14);
+	}
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("emulator table");
@@ -291,6 +353,8 @@ int main(void)
 	tcase_add_test(tcase, test_rep_bounded);
 	tcase_add_test(tcase, test_pending);
 	tcase_add_test(tcase, test_length);
+	tcase_add_test(tcase, test_cache);
+	tcase_add_test(tcase, test_cache_page_end);
 	tcase_add_test(tcase, test_without_probe);
 	suite_add_tcase(suite, tcase);
 	runner = srunner_create(suite);

@@ -232,6 +232,19 @@ static uint64_t build(const struct row *row, uint64_t base, uint64_t *entries)
 	return base + (row->mode == LONG ? 0 : row->mode == PAE ? 0x1060 : 0x2000);
 }
 
+static struct walk_cache cache, *cache_used;
+static struct slots slots;
+static struct vm the_vm;
+
+static void nothing(void)
+{
+}
+
+static void setup(void)
+{
+	cache_used = NULL;
+}
+
 static struct walk_regs regs_of(const struct row *row, uint64_t cr3)
 {
 	struct walk_regs regs = {
@@ -242,6 +255,7 @@ static struct walk_regs regs_of(const struct row *row, uint64_t cr3)
 		.rflags = row->rflags | 2,
 		.maxphyaddr = PHYS,
 		.implicit = row->implicit,
+		.cache = cache_used,
 	};
 
 	return regs;
@@ -254,7 +268,7 @@ static void check_row(const struct row *row, uint64_t base)
 	struct walk_regs regs = regs_of(row, cr3);
 	int first = row->mode == LONG ? 0 : row->mode == PAE ? 1 : 2, size = row->mode == BITS32 ? 4 : 8;
 	uint32_t error = ~0u;
-	int ret = walk_gva(NULL, &regs, row->mode == LONG ? GVA : GVA32, row->access, &gpa, &error);
+	int ret = walk_gva(&the_vm, &regs, row->mode == LONG ? GVA : GVA32, row->access, &gpa, &error);
 
 	ck_assert_int_eq(lock_depth, 0);
 	ck_assert_msg(ret == -row->fails, "%s: %d, error %x", row->name, ret, error);
@@ -285,6 +299,77 @@ END_TEST
 START_TEST(test_row_rom)
 {
 	check_row(&rows[_i], ROM);
+}
+END_TEST
+
+/* With a cache that knows all earlier rows: each twice, and once more after its tables have changed. */
+START_TEST(test_row_cached)
+{
+	const struct row *row = &rows[_i];
+	uint64_t entries[4], gpa, cr3;
+	struct walk_regs regs;
+	uint32_t error;
+
+	the_vm.slots = &slots;
+	cache_used = &cache;
+	memset(&cache, 0, sizeof(cache));
+	check_row(&rows[0], 0x1000);
+	for (int i = _i ? _i - 1 : 0; i <= _i; i++) {
+		check_row(&rows[i], 0x1000);
+		check_row(&rows[i], 0x1000);
+	}
+	if (row->fails || row->mode != LONG)
+		return;
+	for (int nr = 0; nr < 4; nr++) {
+		cr3 = build(row, 0x1000, entries);
+		regs = regs_of(row, cr3);
+		ck_assert_int_eq(walk_gva(&the_vm, &regs, GVA, row->access, &gpa, &error), 0);
+		ck_assert_int_eq(walk_gva(&the_vm, &regs, GVA, row->access, &gpa, &error), 0);
+		ck_assert_uint_eq(gpa, row->result);
+		entry_put(entry_gpa(LONG, nr, 0x1000), 0, 8);
+		ck_assert_int_eq(walk_gva(&the_vm, &regs, GVA, row->access, &gpa, &error), -1);
+		if (nr == 3 || (nr && (row->e[nr] & PS)))
+			break;
+	}
+}
+END_TEST
+
+/* A hit needs the same slots, table, rights and registers; and marks a page dirty again whose bit was taken. */
+START_TEST(test_cache_keys)
+{
+	static const struct row row = { "", LONG, { ALL, ALL, ALL, ALL }, 0, 0, 0, 0, 0, 0, 0, false };
+	uint64_t entries[4], gpa, pte;
+	struct walk_regs regs, other;
+	uint32_t error;
+
+	the_vm.slots = &slots;
+	cache_used = &cache;
+	regs = regs_of(&row, build(&row, 0x1000, entries));
+	pte = entry_gpa(LONG, 3, 0x1000);
+	ck_assert_int_eq(walk_gva(&the_vm, &regs, GVA, WALK_WRITE, &gpa, &error), 0);
+	lookups = 0;
+	race_at = 1000;
+	race = nothing; /* counts lookups */
+	ck_assert_int_eq(walk_gva(&the_vm, &regs, GVA + 1, WALK_WRITE, &gpa, &error), 0);
+	ck_assert_int_eq(lookups, 0);
+	ck_assert_uint_eq(gpa, (FRAME | 0xabc) + 1);
+	entry_put(pte, entry_get(pte, 8) & ~D, 8);
+	ck_assert_int_eq(walk_gva(&the_vm, &regs, GVA, WALK_WRITE, &gpa, &error), 0);
+	ck_assert_int_gt(lookups, 0);
+	ck_assert(entry_get(pte, 8) & D);
+	lookups = 0;
+	slots.generation++;
+	ck_assert_int_eq(walk_gva(&the_vm, &regs, GVA, WALK_WRITE, &gpa, &error), 0);
+	ck_assert_int_gt(lookups, 0);
+	lookups = 0;
+	other = regs;
+	other.cr4 |= SMAP;
+	ck_assert_int_eq(walk_gva(&the_vm, &other, GVA, WALK_WRITE, &gpa, &error), -1);
+	other = regs;
+	other.cr3 = 0x20000;
+	ck_assert_int_eq(walk_gva(&the_vm, &other, GVA, WALK_WRITE, &gpa, &error), -1);
+	ck_assert_int_eq(walk_gva(&the_vm, &regs, GVA, WALK_WRITE, &gpa, &error), 0);
+	race = NULL;
 }
 END_TEST
 
@@ -424,6 +509,9 @@ int main(void)
 	int failed;
 
 	tcase_add_loop_test(tcase, test_row, 0, sizeof(rows) / sizeof(rows[0]));
+	tcase_add_checked_fixture(tcase, setup, NULL);
+	tcase_add_loop_test(tcase, test_row_cached, 0, sizeof(rows) / sizeof(rows[0]));
+	tcase_add_test(tcase, test_cache_keys);
 	tcase_add_loop_test(tcase, test_row_rom, 0, sizeof(rows) / sizeof(rows[0]));
 	tcase_add_test(tcase, test_no_paging);
 	tcase_add_test(tcase, test_device_tables);
