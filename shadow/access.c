@@ -386,17 +386,7 @@ static void access_init(struct access *a, struct vcpu *vcpu)
 			.selector = run->seg[i].selector,
 		};
 	a->vcpu = vcpu;
-	a->regs = (struct walk_regs) {
-		.cr0 = run->cr0,
-		.cr3 = run->cr3,
-		.cr4 = run->cr4,
-		.efer = run->efer,
-		.rflags = run->rflags,
-		.maxphyaddr = vcpu->maxphyaddr,
-		/* SVM has no such registers: the CPU reads memory, too (APM 2 15.25.10) */
-		.pdpte = vcpu->vm->info.hw == UMBRA_HW_VMX ? (const uint64_t *)run->pdpte : NULL,
-		.cache = vcpu->walks,
-	};
+	a->regs = vcpu_walk_regs(vcpu);
 	a->quiet = a->ram_only = false;
 	a->unfetchable = false;
 }

@@ -123,6 +123,9 @@ uint8_t insn_length(struct vcpu *vcpu); /* 0: cannot be told */
 bool insn_cr(struct vcpu *vcpu, int *ret);
 bool insn_dr(struct vcpu *vcpu);
 
+/* ---- vcpu_regs.c ---- */
+struct walk_regs vcpu_walk_regs(struct vcpu *vcpu); /* for walk_gva() */
+
 /* ---- vcpu.c ---- */
 int vcpu_init(struct vcpu *vcpu, struct vm *vm, uint32_t id); /* all but the thread; -errno */
 void vcpu_fini(struct vcpu *vcpu);

@@ -275,22 +275,12 @@ CALL(set_attr)
 CALL(translate)
 {
 	struct kvm_translation *t = buf;
-	const struct umbra_run *run = vcpu->run;
-	struct walk_regs regs;
+	struct walk_regs regs = vcpu_walk_regs(vcpu);
 	uint64_t gpa = 0;
 	uint32_t error;
 
 	UNUSED_ARGS;
-	vcpu_fetch(vcpu, UMBRA_STATE_CR | UMBRA_STATE_RIP);
-	regs = (struct walk_regs) {
-		.cr0 = run->cr0,
-		.cr3 = run->cr3,
-		.cr4 = run->cr4,
-		.efer = run->efer,
-		.rflags = run->rflags,
-		.maxphyaddr = vcpu->maxphyaddr,
-		.implicit = true,
-	};
+	regs.implicit = true;
 	*t = (struct kvm_translation) { .linear_address = t->linear_address, .writeable = 1 };
 	t->valid = !walk_gva(vcpu->vm, &regs, t->linear_address, 0, &gpa, &error);
 	t->physical_address = t->valid ? gpa : ~0ull;

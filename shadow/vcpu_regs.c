@@ -189,6 +189,26 @@ static bool sregs_valid(struct vcpu *vcpu, const struct kvm_sregs *s)
 	return !(s->cr4 & ~vcpu->cr4_guest_bits);
 }
 
+/*
+ * PAE's four page-directory pointers: VMX keeps them in registers, loaded by MOV to CR3 and its like; SVM with nested
+ * paging reads them from memory with each walk. (SDM 3A 4.4.1, APM 2 15.25.10)
+ */
+struct walk_regs vcpu_walk_regs(struct vcpu *vcpu)
+{
+	const struct umbra_run *run = vcpu->run;
+
+	vcpu_fetch(vcpu, UMBRA_STATE_CR | UMBRA_STATE_RIP);
+	return (struct walk_regs) {
+		.cr0 = run->cr0,
+		.cr3 = run->cr3,
+		.cr4 = run->cr4,
+		.efer = run->efer,
+		.rflags = run->rflags,
+		.pdpte = vcpu->vm->info.hw == UMBRA_HW_VMX ? (const uint64_t *)run->pdpte : NULL,
+		.maxphyaddr = vcpu->maxphyaddr,
+	};
+}
+
 static void load_pdptes(struct vcpu *vcpu)
 {
 	uint64_t pdpte[4];
@@ -260,6 +280,8 @@ int state_get_sregs2(struct vcpu *vcpu, struct kvm_sregs2 *sregs)
 	memset(sregs, 0, sizeof(*sregs));
 	memcpy(sregs, &common, SREGS_COMMON);
 	if (pae_paging(vcpu)) {
+		if (vcpu->vm->info.hw != UMBRA_HW_VMX) /* there are no such registers */
+			load_pdptes(vcpu);
 		memcpy(sregs->pdptrs, vcpu->run->pdpte, sizeof(sregs->pdptrs));
 		sregs->flags = KVM_SREGS2_FLAGS_PDPTRS_VALID;
 	}

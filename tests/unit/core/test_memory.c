@@ -5,6 +5,7 @@
 
 #include "machine.h"
 #include "routing.h"
+#include "vcpu_state.h"
 
 static void setup(void)
 {
@@ -289,6 +290,40 @@ START_TEST(page_fault)
 }
 END_TEST
 
+/*
+ * PAE: the page-directory pointers come from registers with VMX, from memory with SVM; the other place has none that is
+ * present. The address's gva is not told, so that it is the walk that finds the device.
+ */
+START_TEST(pae_pointers)
+{
+	static const uint8_t code[] = { 0x8b, 0x03 }; /* mov (%ebx), %eax */
+	const uint64_t pointers[4] = { 0x9001, 0, 0, 0xa001 }, none[4] = { 0 };
+	uint64_t *low = (void *)(m.ram + 0x9000), *high = (void *)(m.ram + 0xa000);
+	bool svm = _i;
+	struct kvm_sregs2 sregs;
+
+	m.vm.info.hw = svm ? UMBRA_HW_SVM : UMBRA_HW_VMX;
+	memcpy(m.ram + 0x8000, svm ? pointers : none, 32);
+	memcpy(m.run->pdpte, svm ? none : pointers, 32);
+	low[0] = 0x83; /* 2 MiB */
+	high[DEVICE >> 21 & 511] = DEVICE | 0x83;
+	m.run->cr3 = 0x8000;
+	m.run->cr4 = X86_CR4_PAE;
+	m.run->cr0 |= X86_CR0_PG;
+	machine_code(code, 2);
+	m.run->gpr[UMBRA_RBX] = DEVICE;
+	fake_push(&m.fake, VMEXIT_MEM, 0)->exit.mem.gpa = DEVICE;
+	machine_run(0, KVM_EXIT_MMIO);
+	expect_mmio(DEVICE, 4, false, NULL);
+	machine_run(0, KVM_EXIT_SHUTDOWN);
+	machine_injected_none(1);
+	ck_assert_uint_eq(m.fake.entry[1].rip, CODE + 2);
+	ck_assert_int_eq(state_get_sregs2(m.vcpu, &sregs), 0);
+	ck_assert_uint_eq(sregs.flags, KVM_SREGS2_FLAGS_PDPTRS_VALID);
+	ck_assert_int_eq(memcmp(sregs.pdptrs, pointers, 32), 0);
+}
+END_TEST
+
 Suite *suite_memory(void)
 {
 	Suite *suite = suite_create("memory");
@@ -310,6 +345,7 @@ Suite *suite_memory(void)
 	tcase_add_test(plain, fetch_from_nowhere);
 	tcase_add_test(plain, vmm_moves_rip);
 	tcase_add_test(plain, page_fault);
+	tcase_add_loop_test(plain, pae_pointers, 0, 2);
 	suite_add_tcase(suite, plain);
 	suite_add_tcase(suite, irqchip);
 	return suite;
