@@ -81,7 +81,7 @@ uint32_t cpuid_xsave_compact_size(uint64_t xcr0)
 /*
  * Feature bits that pass from the host to the guest. Absent on purpose, though a host may have them: VMX, SVM, SMX, MONITOR,
  * PDCM, DS, ACPI, HTT (VMM's topology), PKU, CET, SGX, MPX, PT, WAITPKG, AMX, XSAVES, XFD, bus lock, SPEC_CTRL and its kin (no switch of
- * that MSR yet), PERFCTR, IBS, OSVW.
+ * that MSR yet), PERFCTR, IBS, OSVW. TSC_DEADLINE goes by KVM_CAP_TSC_DEADLINE_TIMER: a VMM with a LAPIC of its own may not have it.
  */
 struct pass {
 	uint32_t function, index;
@@ -92,10 +92,10 @@ struct pass {
 static const struct pass pass[] = {
 	/* FPU VME DE PSE TSC MSR PAE MCE CX8 APIC SEP MTRR PGE MCA CMOV PAT PSE36 CLFLUSH MMX FXSR SSE SSE2 SS */
 	{ 1, 0, EDX, 0x0f8bfbff & ~BIT(10) },
-	/* SSE3 PCLMUL SSSE3 FMA CX16 PCID SSE4.1 SSE4.2 X2APIC MOVBE POPCNT TSC_DEADLINE AES XSAVE AVX F16C RDRAND */
+	/* SSE3 PCLMUL SSSE3 FMA CX16 PCID SSE4.1 SSE4.2 X2APIC MOVBE POPCNT AES XSAVE AVX F16C RDRAND */
 	{ 1, 0, ECX,
 	  BIT(0) | BIT(1) | BIT(9) | BIT(12) | BIT(13) | BIT(17) | BIT(19) | BIT(20) | BIT(21) | BIT(22) | BIT(23) |
-		  BIT(24) | BIT(25) | BIT(26) | BIT(28) | BIT(29) | BIT(30) },
+		  BIT(25) | BIT(26) | BIT(28) | BIT(29) | BIT(30) },
 	/* FSGSBASE BMI1 HLE AVX2 FDP_EXCPTN SMEP BMI2 ERMS INVPCID RTM ZERO_FCS_FDS AVX512F DQ RDSEED ADX SMAP IFMA CLFLUSHOPT CLWB
 	 * AVX512PF ER CD SHA BW VL */
 	{ 7, 0, EBX,
@@ -232,7 +232,7 @@ static void leaf_1(const struct vm *vm, uint32_t r[4])
 	r[EAX] = eax;
 	r[EBX] = ebx & 0xff00; /* CLFLUSH line size; ids are the VMM's */
 	/* The shadow's LAPIC has these whatever the host has; and this is a guest. */
-	r[ECX] |= BIT(21) | BIT(24) | BIT(31);
+	r[ECX] |= BIT(21) | BIT(31);
 	r[EDX] |= BIT(9);
 }
 
