@@ -225,6 +225,7 @@ static int64_t vm_set_memory(struct vm *vm, uint64_t arg)
 	memory.userspace_addr = region.userspace_addr;
 	memory.fd_offset = ref.offset;
 	memory.fd_readonly = ref.readonly;
+	memory.huge = ref.huge;
 	pthread_mutex_lock(&vm->shadow->lock);
 	ret = slot_reserve(vm);
 	if (!ret) {

@@ -248,6 +248,36 @@ static void find_origin(struct backing *backing, const struct map_info *maps, in
 	backing->origin_offset = maps[0].offset - maps[0].start + backing->base;
 }
 
+/* The setting in force of "always [madvise] never"; false: not readable. */
+static bool setting_is(const char *path, const char *value)
+{
+	char text[128] = "";
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	ssize_t n = fd < 0 ? 0 : read(fd, text, sizeof(text) - 1);
+
+	if (fd >= 0)
+		real_close(fd);
+	return n > 0 && strstr(text, value);
+}
+
+/*
+ * Would the kernel have given these private mappings huge pages? (Where it gives them to shared memory as well, by
+ * shmem_enabled, nobody needs to do anything; "deny" there is meant for us, too.)
+ */
+static bool was_huge(const struct map_info *maps, int n)
+{
+	bool advised = false;
+
+	for (int i = 0; i < n; i++) {
+		if (maps[i].nohugepage || maps[i].page_size > GLUE_PAGE)
+			return false;
+		advised |= maps[i].hugepage;
+	}
+	return setting_is("/sys/kernel/mm/transparent_hugepage/shmem_enabled", "[never]") &&
+	       (setting_is("/sys/kernel/mm/transparent_hugepage/enabled", "[always]") ||
+		(advised && setting_is("/sys/kernel/mm/transparent_hugepage/enabled", "[madvise]")));
+}
+
 static int convert_maps(uint64_t start, uint64_t end, const struct map_info *maps, int n)
 {
 	struct backing *backing = calloc(1, sizeof(*backing));
@@ -274,6 +304,7 @@ static int convert_maps(uint64_t start, uint64_t end, const struct map_info *map
 	backing->origin = -1;
 	backing->base = start;
 	backing->size = end - start;
+	backing->huge = was_huge(maps, n);
 	find_origin(backing, maps, n);
 	ret = fill(backing->fd, start, end, maps, n);
 	for (int i = 0; !ret && i < n; i++)

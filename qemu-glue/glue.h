@@ -184,6 +184,7 @@ struct memory_ref {
 	int fd; /* to pass along; to be closed by the caller */
 	uint64_t offset;
 	bool readonly;
+	bool huge; /* see struct channel_memory */
 };
 int memory_share(uint64_t addr, uint64_t size, struct memory_ref *ref);
 extern atomic_uint memory_converted; /* ranges in the table: 0 lets munmap and madvise pass at once */

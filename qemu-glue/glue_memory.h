@@ -11,6 +11,7 @@ struct backing {
 	unsigned int refs; /* ranges */
 	int origin;	   /* the file of a private file mapping, which MADV_DONTNEED goes back to; -1: none */
 	bool has_origin;
+	bool huge;		/* the kernel would have given the memory huge pages where it was */
 	uint64_t base, size;	/* where it was mapped first */
 	uint64_t origin_offset; /* of base */
 };

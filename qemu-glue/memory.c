@@ -56,6 +56,7 @@ static int ref_backing(const struct backing *backing, uint64_t offset, bool read
 		ref->fd = fcntl(backing->fd, F_DUPFD_CLOEXEC, 0);
 	ref->offset = offset;
 	ref->readonly = readonly;
+	ref->huge = backing->huge;
 	return ref->fd < 0 ? -errno : 0;
 }
 

@@ -94,7 +94,7 @@ struct channel_memory {
 	__u64 userspace_addr; /* the VMM's address: only to tell a moved slot from a changed one */
 	__u64 fd_offset;      /* bytes into the descriptor passed along */
 	__u32 fd_readonly;    /* 1: map without PROT_WRITE */
-	__u32 reserved;
+	__u32 huge;	      /* 1: the VMM's memory would have got huge pages of the kernel: see vm_first_touch() */
 };
 
 /* ---- vCPU area ---- */

@@ -397,16 +397,20 @@ static void check_sandbox(struct doctor *d)
 
 static void check_huge_pages(struct doctor *d)
 {
-	char text[256];
+	char text[256], thp[256];
 	long pages = read_number(d, "/proc/sys/vm/nr_hugepages", 0);
 
-	/* Guest memory is a memfd, so it is the shared-memory setting that counts. */
+	/* Guest memory is a memfd; with shmem_enabled at "never" the shadow asks for huge pages where private memory has them. */
 	if (!read_text(d, "/sys/kernel/mm/transparent_hugepage/shmem_enabled", text, sizeof(text)))
 		say(d, WARN, "huge pages",
 		    "no transparent huge pages for shared memory in this kernel: guests run on 4 KiB pages");
 	else if (strstr(text, "[always]") || strstr(text, "[within_size]") || strstr(text, "[advise]") ||
 		 strstr(text, "[force]"))
 		say(d, OK, "huge pages", "transparent ones for shared memory: %s; reserved: %ld", text, pages);
+	else if (strstr(text, "[never]") &&
+		 read_text(d, "/sys/kernel/mm/transparent_hugepage/enabled", thp, sizeof(thp)) &&
+		 (strstr(thp, "[always]") || strstr(thp, "[madvise]")))
+		say(d, OK, "huge pages", "transparent ones as for private memory: %s; reserved: %ld", thp, pages);
 	else
 		say(d, WARN, "huge pages",
 		    "guests run on 4 KiB pages; for speed: echo advise > /sys/kernel/mm/transparent_hugepage/shmem_enabled");

@@ -112,6 +112,10 @@ static int exit_mem(struct vcpu *vcpu)
 {
 	const struct vmexit *exit = &vcpu->exit;
 
+	if (exit->mem.access & UMBRA_MEM_FIRST) {
+		vm_first_touch(vcpu->vm, exit->mem.gpa);
+		return EXIT_RESUME;
+	}
 	/* The VMM's own memory is not to be had there: KVM_RUN fails so. */
 	if (exit->mem.access & UMBRA_MEM_FAULT)
 		return -EFAULT;

@@ -9,10 +9,19 @@
 
 #include "channel.h"
 #include "core.h"
+#include "sys.h"
+
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23
+#endif
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE 25 /* Linux 6.1 */
+#endif
 
 #define PAGE UMBRA_PAGE_SIZE
 #define PAGE_SHIFT 12
 #define HUGE_SIZE (2ULL << 20)
+#define HUGE_MISSES_MAX 16		  /* then it is not tried again: an old kernel, or no memory for huge pages */
 #define MAX_SLOT_PAGES ((1ULL << 31) - 1) /* KVM_MEM_MAX_NR_PAGES */
 #define SHIM_DIRTY_PAGES (1ULL << 20)	  /* struct umbra_dirty's limit */
 
@@ -119,6 +128,32 @@ int vm_write_gpa(struct vm *vm, uint64_t gpa, const void *from, size_t len)
 	}
 	vm_read_unlock(vm);
 	return ret;
+}
+
+/*
+ * The memory is a memfd's, which the kernel fills with pages of 4 KiB unless shmem_enabled says otherwise. Had it stayed the
+ * VMM's private memory the kernel would have given it huge pages (slot->huge), so they are asked for here, one piece at its first
+ * touch. The kernel makes them only where there is a page already.
+ */
+void vm_first_touch(struct vm *vm, uint64_t gpa)
+{
+	uint64_t start = gpa & ~(HUGE_SIZE - 1);
+	const struct slot *slot;
+
+	if (atomic_load_explicit(&vm->huge_misses, memory_order_relaxed) >= HUGE_MISSES_MAX)
+		return;
+	vm_read_lock(vm);
+	slot = slots_find(atomic_load_explicit(&vm->slots, memory_order_acquire), gpa);
+	if (slot && slot->huge && start >= slot->gpa && start + HUGE_SIZE <= slot->gpa + slot->size) {
+		uint8_t *hva = slot->hva + (gpa - slot->gpa);
+
+		if (!sys_madvise(hva - gpa % PAGE, PAGE, MADV_POPULATE_WRITE) &&
+		    !sys_madvise(hva - (gpa - start), HUGE_SIZE, MADV_COLLAPSE))
+			atomic_store_explicit(&vm->huge_misses, 0, memory_order_relaxed);
+		else
+			atomic_fetch_add_explicit(&vm->huge_misses, 1, memory_order_relaxed);
+	}
+	vm_read_unlock(vm);
 }
 
 /* ---- the control thread: KVM_SET_USER_MEMORY_REGION ---- */
@@ -260,6 +295,8 @@ static int slot_set_region(struct vm *vm, const struct slot *slot, uint64_t size
 			region.flags |= UMBRA_REGION_READONLY;
 		if (slot->flags & KVM_MEM_LOG_DIRTY_PAGES)
 			region.flags |= UMBRA_REGION_LOG_DIRTY;
+		else if (slot->huge)
+			region.flags |= UMBRA_REGION_ANNOUNCE;
 	}
 	return vm->shim->ops->set_region(vm->shim, &region);
 }
@@ -324,8 +361,11 @@ static int slot_create(struct vm *vm, struct slot *slot, const struct channel_me
 
 	if (call->nfds < 1 || call->fds[0] < 0)
 		return -EBADF;
-	if ((arg->fd_offset & (PAGE - 1)) || arg->fd_offset > INT64_MAX - arg->size || arg->fd_readonly > 1)
+	if ((arg->fd_offset & (PAGE - 1)) || arg->fd_offset > INT64_MAX - arg->size || arg->fd_readonly > 1 ||
+	    arg->huge > 1)
 		return -EINVAL;
+	/* Page by page in the file as in the guest, or huge pages cannot be mapped. */
+	slot->huge = arg->huge && !arg->fd_readonly && !((arg->fd_offset ^ arg->gpa) & (HUGE_SIZE - 1));
 	ret = slot_map(slot, call->fds[0], arg->fd_offset, !arg->fd_readonly);
 	if (ret < 0)
 		return ret;
@@ -339,7 +379,7 @@ static int memory_check(const struct vm *vm, const struct channel_memory *arg)
 {
 	uint64_t gpa_limit = vm->info.gpa_bits >= 64 ? UINT64_MAX : 1ULL << vm->info.gpa_bits;
 
-	if ((arg->flags & ~(uint32_t)(KVM_MEM_LOG_DIRTY_PAGES | KVM_MEM_READONLY)) || arg->reserved)
+	if ((arg->flags & ~(uint32_t)(KVM_MEM_LOG_DIRTY_PAGES | KVM_MEM_READONLY)))
 		return -EINVAL;
 	if ((arg->size & (PAGE - 1)) || (arg->gpa & (PAGE - 1)) || (arg->userspace_addr & (PAGE - 1)))
 		return -EINVAL;
@@ -379,6 +419,7 @@ static int memory_set(struct vm *vm, const struct channel_memory *arg, struct ca
 	if (!old)
 		return slot_create(vm, &slot, arg, call);
 	slot.hva = old->hva;
+	slot.huge = old->huge && !((old->gpa ^ slot.gpa) & (HUGE_SIZE - 1));
 	return slot_replace(vm, &slot);
 }
 

@@ -51,6 +51,11 @@ static inline long sys_write(int fd, const void *data, unsigned long len)
 	return sys_call3(__NR_write, fd, (long)data, (long)len);
 }
 
+static inline long sys_madvise(void *addr, unsigned long len, int advice)
+{
+	return sys_call3(__NR_madvise, (long)addr, (long)len, advice);
+}
+
 static inline void sys_sched_yield(void)
 {
 	sys_call1(__NR_sched_yield, 0);

@@ -26,6 +26,7 @@ struct slot {
 	uint64_t userspace_addr; /* the VMM's */
 	uint32_t id;
 	uint32_t flags; /* KVM_MEM_* */
+	bool huge;	/* to be taken in pieces of 2 MiB where that can be */
 };
 
 /* An immutable snapshot, sorted by gpa; replaced as a whole on every change. */
@@ -96,6 +97,7 @@ struct vm {
 	uint64_t manual_dirty_protect;		/* V */
 	_Atomic uint64_t ioeventfd_signals;	/* A: for stats_print() alone */
 	_Atomic uint64_t irqfd_interrupts;	/* A: the same */
+	atomic_uint huge_misses;		/* A: pieces in a row that could not be had as huge pages */
 	struct slot_dirty *dirty[VM_MAX_SLOTS]; /* V: dirty bits fetched but not yet cleared (manual protect) */
 };
 
@@ -112,6 +114,9 @@ void *vm_gpa_to_hva(struct vm *vm, uint64_t gpa, size_t len, bool write);
 /* Copy across slots; 0 or -EFAULT (nothing promised about a partly done copy). */
 int vm_read_gpa(struct vm *vm, uint64_t gpa, void *to, size_t len);
 int vm_write_gpa(struct vm *vm, uint64_t gpa, const void *from, size_t len);
+
+/* On a vCPU thread: the guest is about to touch the 2 MiB around gpa for the first time. */
+void vm_first_touch(struct vm *vm, uint64_t gpa);
 
 /* Readers of R snapshots on any thread bracket their use. Never nested; never across a RUN or a sleep. */
 void vm_read_lock(struct vm *vm);

@@ -25,7 +25,7 @@ int check_region(const struct umbra_region *region, const struct limits *limits)
 {
 	if (region->slot >= UMBRA_MAX_REGIONS || region->reserved)
 		return -EINVAL;
-	if (region->flags & ~(UMBRA_REGION_READONLY | UMBRA_REGION_LOG_DIRTY))
+	if (region->flags & ~(UMBRA_REGION_READONLY | UMBRA_REGION_LOG_DIRTY | UMBRA_REGION_ANNOUNCE))
 		return -EINVAL;
 	if (!region->size)
 		return region->flags | region->gpa | region->addr ? -EINVAL : 0;

@@ -321,6 +321,21 @@ static int region_fill(struct region *region, struct vcpu *vcpu, __u64 gpa, bool
 	return r;
 }
 
+static bool is_first(struct vcpu *vcpu, const struct region *region, __u64 gpa)
+{
+	__u64 last = gpa | (PT_HUGE - 1);
+	bool first;
+
+	if (!(region->arg.flags & UMBRA_REGION_ANNOUNCE) || vcpu->announced == last)
+		return false;
+	spin_lock(&vcpu->vm->pt_lock);
+	first = pt_untouched(&vcpu->vm->pt, gpa);
+	spin_unlock(&vcpu->vm->pt_lock);
+	if (first)
+		vcpu->announced = last;
+	return first;
+}
+
 int vm_fault(struct vcpu *vcpu)
 {
 	bool write = vcpu->fault_access & UMBRA_MEM_WRITE;
@@ -330,7 +345,9 @@ int vm_fault(struct vcpu *vcpu)
 
 	down_read(&vm->region_lock);
 	at = range_find(vm->range, vm->regions, gpa);
-	if (at >= 0 && !(write && vm->region[at]->arg.flags & UMBRA_REGION_READONLY))
+	if (at >= 0 && is_first(vcpu, vm->region[at], gpa))
+		vcpu->fault_access |= UMBRA_MEM_FIRST;
+	else if (at >= 0 && !(write && vm->region[at]->arg.flags & UMBRA_REGION_READONLY))
 		r = region_fill(vm->region[at], vcpu, gpa, write);
 	up_read(&vm->region_lock);
 	return r == -EAGAIN || r == -EINTR ? 0 : r; /* the loop looks for signals first */

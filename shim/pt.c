@@ -97,19 +97,31 @@ bool pt_zap(struct pt *pt, __u64 start, __u64 end)
 	return table_zap(pt, pt->root, PT_LEVELS, 0, start, end);
 }
 
-bool pt_write_protect(struct pt *pt, __u64 gpa)
+/* The entry where the walk to gpa ends: a leaf, or none. */
+static __u64 *pt_find(const struct pt *pt, __u64 gpa, int *level)
 {
 	__u64 *table = pt->root, *entry;
-	int level;
 
-	for (level = PT_LEVELS;; level--) {
-		entry = &table[pt_index(gpa, level)];
-		if (!*entry)
-			return false;
-		if (is_leaf(pt, *entry, level))
-			break;
+	for (*level = PT_LEVELS;; --*level) {
+		entry = &table[pt_index(gpa, *level)];
+		if (!*entry || is_leaf(pt, *entry, *level))
+			return entry;
 		table = entry_table(*entry);
 	}
+}
+
+bool pt_untouched(const struct pt *pt, __u64 gpa)
+{
+	int level;
+
+	return !*pt_find(pt, gpa, &level) && level > 1;
+}
+
+bool pt_write_protect(struct pt *pt, __u64 gpa)
+{
+	int level;
+	__u64 *entry = pt_find(pt, gpa, &level);
+
 	if (!(*entry & pt->format->write))
 		return false;
 	entry_set(entry, *entry & ~pt->format->write);

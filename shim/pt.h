@@ -53,6 +53,8 @@ struct pt_cache {
 bool pt_map(struct pt *pt, __u64 gpa, __u64 hpa, bool write, bool huge, struct pt_cache *cache, bool *flush);
 /* Clears every leaf that touches [start, end). True: something was there, flush. */
 bool pt_zap(struct pt *pt, __u64 start, __u64 end);
+/* No table hangs below gpa's 2 MiB, and no leaf is there. */
+bool pt_untouched(const struct pt *pt, __u64 gpa);
 /* Takes the write permission of the leaf at gpa. True: it had it, flush. */
 bool pt_write_protect(struct pt *pt, __u64 gpa);
 

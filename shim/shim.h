@@ -55,6 +55,7 @@ struct vcpu {
 	__u32 exit_reason;		 /* X: RUN_EXIT's and RUN_EMULATE's: UMBRA_EXIT_* */
 	__u64 fault_gpa;		 /* X: RUN_FAULT's */
 	__u32 fault_access;		 /* X */
+	__u64 announced;		 /* X: last byte of the 2 MiB that UMBRA_MEM_FIRST was last said of */
 	struct pt_cache cache;		 /* X */
 };
 

@@ -71,6 +71,8 @@ struct umbra_create_vm {
 
 #define UMBRA_REGION_READONLY (1ULL << 0)  /* the guest may not write: a write exits (UMBRA_EXIT_MEM) */
 #define UMBRA_REGION_LOG_DIRTY (1ULL << 1) /* keep a dirty bitmap */
+#define UMBRA_REGION_ANNOUNCE \
+	(1ULL << 2) /* exit before the first page of an aligned 2 MiB is taken (UMBRA_MEM_FIRST) */
 
 /*
  * UMBRA_VM_SET_REGION: add, change or (size 0) remove the region with this slot number.
@@ -215,7 +217,7 @@ struct umbra_event {
 #define UMBRA_EXIT_NONE 0	 /* UMBRA_RUN_NO_ENTRY */
 #define UMBRA_EXIT_INTERRUPTED 1 /* a kick or work for the calling thread (a signal); call RUN again */
 #define UMBRA_EXIT_DEADLINE 2	 /* deadline_tsc has passed */
-#define UMBRA_EXIT_MEM 3	 /* guest-physical access that no region allows: gpa, gva, access, error */
+#define UMBRA_EXIT_MEM 3	 /* guest-physical access that no region allows, or FIRST: gpa, gva, access, error */
 #define UMBRA_EXIT_HARDWARE 4	 /* any other: hw_reason, hw_info, hw_info2, hw_detail, hw_error_code, insn_len */
 #define UMBRA_EXIT_BAD_STATE 5	 /* the state handed in cannot be entered, nothing ran: rule, hw_reason, hw_info */
 
@@ -225,6 +227,8 @@ struct umbra_event {
 #define UMBRA_MEM_GVA (1 << 3)	 /* gva is valid */
 #define UMBRA_MEM_WALK (1 << 4)	 /* the access was to the guest's page tables, for gva */
 #define UMBRA_MEM_FAULT (1 << 5) /* a region covers gpa but the caller's own memory there cannot be had: error */
+#define UMBRA_MEM_FIRST \
+	(1 << 6) /* UMBRA_REGION_ANNOUNCE; the next RUN takes the page, unless another 2 MiB comes between */
 
 /* umbra_exit.rule: which rule the state handed in breaks. What the CPU checks itself at entry is not checked twice. */
 #define UMBRA_BAD_HARDWARE 1 /* the CPU refused the state: see hw_reason and hw_info (SDM 3C 27.3, 27.8) */

@@ -357,6 +357,58 @@ static void memory_hugetlb(void)
 	file_write("/proc/sys/vm/nr_hugepages", "0");
 }
 
+static void first_at(struct guest *g, uint64_t gpa, const char *what)
+{
+	vcpu_load(&g->vcpu, MODE_LONG64, SNIPPET(load));
+	g->vcpu.run->gpr[UMBRA_RDI] = gpa;
+	vcpu_expect(&g->vcpu, VMEXIT_MEM, what);
+	check((g->vcpu.exit.mem.access & (UMBRA_MEM_FIRST | UMBRA_MEM_READ | UMBRA_MEM_WRITE | UMBRA_MEM_FAULT)) ==
+			      (UMBRA_MEM_FIRST | UMBRA_MEM_READ) &&
+		      g->vcpu.exit.mem.gpa == gpa,
+	      "%s: %s", what, vcpu_describe(&g->vcpu));
+}
+
+/* UMBRA_REGION_ANNOUNCE: one exit before the first page of each aligned 2 MiB, and none of it is taken then. */
+static void memory_announce(void)
+{
+	const size_t huge = 2 << 20, size = 4 * huge;
+	unsigned char *mem = memory_new(size, huge), there[1];
+	uint64_t word = 0x77;
+	struct guest g;
+	long before;
+
+	madvise(mem, size, MADV_NOHUGEPAGE);
+	guest_new(&g, MODE_LONG64, SNIPPET(store));
+	need(!vm_region(&g.vm, 1, UMBRA_REGION_ANNOUNCE, GPA_HOLE, mem, size), "region");
+	guest_store(&g, GPA_DATA, 1); /* code and tables are there */
+	guest_read(&g, GPA_DATA);
+	before = counter_read("pages");
+	first_at(&g, GPA_HOLE + 0x5008, "first");
+	need(!mincore(mem + 0x5000, PAGE, there), "mincore");
+	check(!(there[0] & 1) && counter_read("pages") == before, "a page was taken at the announcement");
+	memcpy(mem + 0x5008, &word, 8);
+	vcpu_expect_io(&g.vcpu, PORT_DONE, "the same access again");
+	same(g.vcpu.run->gpr[UMBRA_RBX], 0x77, "what the owner put there meanwhile");
+	same(guest_read(&g, GPA_HOLE + huge - 8), 0, "the rest of the 2 MiB is not announced");
+	first_at(&g, GPA_HOLE + huge, "the next 2 MiB");
+	first_at(&g, GPA_HOLE + 2 * huge, "others come between");
+	first_at(&g, GPA_HOLE + huge, "announced again");
+	vcpu_expect_io(&g.vcpu, PORT_DONE, "the access");
+	guest_store(&g, GPA_HOLE + huge + 0x1000, 5);
+	same(mem[huge + 0x1000], 5, "a write");
+	need(!madvise(mem, huge, MADV_DONTNEED), "madvise");
+	first_at(&g, GPA_HOLE + 0x5008, "all of it was dropped");
+	need(!vm_region(&g.vm, 1, UMBRA_REGION_ANNOUNCE | UMBRA_REGION_READONLY, GPA_HOLE, mem, size), "read-only");
+	first_at(&g, GPA_HOLE + 3 * huge, "read-only");
+	vcpu_expect_io(&g.vcpu, PORT_DONE, "the read");
+	vcpu_load(&g.vcpu, MODE_LONG64, SNIPPET(store));
+	g.vcpu.run->gpr[UMBRA_RDI] = GPA_HOLE + 3 * huge;
+	vcpu_expect(&g.vcpu, VMEXIT_MEM, "a write");
+	check(!(g.vcpu.exit.mem.access & UMBRA_MEM_FIRST), "a write: %s", vcpu_describe(&g.vcpu));
+	need(!vm_region(&g.vm, 1, 0, GPA_HOLE, mem, size), "without");
+	same(guest_read(&g, GPA_HOLE), 0, "without the flag");
+}
+
 /* Two slots and two gpas over the same memory; parts of one mapping in several slots. */
 static void memory_alias(void)
 {
@@ -397,6 +449,7 @@ int memory_main(void)
 		{ "dirty_huge", memory_dirty_huge, 60 },
 		{ "thp", memory_thp, 30 },
 		{ "hugetlb", memory_hugetlb, 30 },
+		{ "announce", memory_announce, 20 },
 		{ "alias", memory_alias, 20 },
 		{ "race_dontneed", race_dontneed, 120 },
 		{ "race_punch", race_punch, 120 },

@@ -210,6 +210,17 @@ START_TEST(lapic_page)
 }
 END_TEST
 
+/* An announcement is no access: the instruction is not looked at, the guest goes on. */
+START_TEST(mem_first)
+{
+	machine_code("\x0f\x0b", 2);
+	push_mem(0x2000, UMBRA_MEM_WRITE | UMBRA_MEM_FIRST);
+	machine_run(0, KVM_EXIT_SHUTDOWN);
+	ck_assert_uint_eq(m.fake.entry[1].rip, CODE);
+	machine_injected_none(1);
+}
+END_TEST
+
 START_TEST(mem_fault)
 {
 	push_mem(0x2000, UMBRA_MEM_WRITE | UMBRA_MEM_FAULT)->exit.mem.error = -EFAULT;
@@ -340,6 +351,7 @@ Suite *suite_memory(void)
 	tcase_add_test(plain, rom);
 	tcase_add_test(plain, mmio_ioeventfd);
 	tcase_add_loop_test(irqchip, lapic_page, 0, 2);
+	tcase_add_test(plain, mem_first);
 	tcase_add_test(plain, mem_fault);
 	tcase_add_loop_test(plain, unknown_instruction, 0, 2);
 	tcase_add_test(plain, fetch_from_nowhere);

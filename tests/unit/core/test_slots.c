@@ -5,6 +5,7 @@
 #include <sched.h>
 #include <stdatomic.h>
 #include <stdio.h>
+#include <sys/mman.h>
 
 #include "machine.h"
 
@@ -43,7 +44,7 @@ static const struct bad_row bad_rows[] = {
 	{ { GOOD, .fd_offset = 1 }, -EINVAL },
 	{ { GOOD, .fd_offset = 8 * P }, -EINVAL }, /* past the file's end */
 	{ { GOOD, .fd_readonly = 2 }, -EINVAL },
-	{ { GOOD, .reserved = 1 }, -EINVAL },
+	{ { GOOD, .huge = 2 }, -EINVAL },
 };
 
 START_TEST(refused)
@@ -257,6 +258,68 @@ static void *reader(void *arg)
 	return (void *)sum;
 }
 
+#define HUGE (2ULL << 20)
+
+static bool page_there(uint64_t gpa)
+{
+	unsigned char there;
+	void *hva = vm_gpa_to_hva(&m.vm, gpa, 1, false);
+
+	ck_assert_ptr_nonnull(hva);
+	ck_assert_int_eq(mincore((void *)((uintptr_t)hva & -P), P, &there), 0);
+	return there & 1;
+}
+
+/* Whether this kernel has huge pages to give is not the question here: what is asked for, and when. */
+START_TEST(huge)
+{
+	struct channel_memory arg = { GOOD };
+	const struct umbra_region *region = &m.fake.region[5];
+	unsigned int misses;
+	int fd = machine_memfd(8 * HUGE, NULL);
+
+	arg.gpa = 0x40000000 + HUGE / 2;
+	arg.fd_offset = HUGE / 2;
+	arg.size = 3 * HUGE;
+	arg.huge = 1;
+	ck_assert_int_eq(machine_memory(&arg, fd), 0);
+	ck_assert_uint_eq(region->flags, UMBRA_REGION_ANNOUNCE);
+	vm_first_touch(&m.vm, arg.gpa + P); /* no whole piece in the slot */
+	vm_first_touch(&m.vm, arg.gpa + arg.size - P);
+	vm_first_touch(&m.vm, 0x60000000); /* no slot */
+	vm_first_touch(&m.vm, P);	   /* a slot without */
+	ck_assert_uint_eq(m.vm.huge_misses, 0);
+	ck_assert(!page_there(arg.gpa + P) && !page_there(arg.gpa + arg.size - P));
+	vm_first_touch(&m.vm, 0x40000000 + HUGE + 5 * P + 9);
+	ck_assert(page_there(0x40000000 + HUGE + 5 * P));
+	ck_assert(!page_there(0x40000000 + 2 * HUGE));
+	if (!m.vm.huge_misses)
+		ck_assert(page_there(0x40000000 + HUGE) && page_there(0x40000000 + 2 * HUGE - P));
+	misses = m.vm.huge_misses;
+	/* It is not tried for ever. */
+	m.vm.huge_misses = 16;
+	vm_first_touch(&m.vm, 0x40000000 + 2 * HUGE);
+	ck_assert(!page_there(0x40000000 + 2 * HUGE));
+	m.vm.huge_misses = misses;
+	/* Not while pages are logged, and again after. */
+	arg.flags = KVM_MEM_LOG_DIRTY_PAGES;
+	ck_assert_int_eq(machine_memory(&arg, -1), 0);
+	ck_assert_uint_eq(region->flags, UMBRA_REGION_LOG_DIRTY);
+	arg.flags = 0;
+	ck_assert_int_eq(machine_memory(&arg, -1), 0);
+	ck_assert_uint_eq(region->flags, UMBRA_REGION_ANNOUNCE);
+	/* Moved to where the file's pieces are not the guest's. */
+	arg.gpa += P;
+	ck_assert_int_eq(machine_memory(&arg, -1), 0);
+	ck_assert_uint_eq(region->flags, 0);
+	arg.size = 0;
+	ck_assert_int_eq(machine_memory(&arg, -1), 0);
+	arg.size = 3 * HUGE;
+	ck_assert_int_eq(machine_memory(&arg, fd), 0);
+	ck_assert_uint_eq(region->flags, 0);
+}
+END_TEST
+
 START_TEST(readers_race)
 {
 	struct channel_memory add = { GOOD }, gone = { .slot = 5 };
@@ -291,6 +354,7 @@ Suite *suite_slots(void)
 	tcase_add_test(tcase, across);
 	tcase_add_test(tcase, dirty_log);
 	tcase_add_loop_test(tcase, dirty_manual, 0, 2);
+	tcase_add_test(tcase, huge);
 	tcase_add_test(tcase, readers_race);
 	suite_add_tcase(suite, tcase);
 	return suite;

@@ -388,6 +388,42 @@ START_TEST(moves)
 }
 END_TEST
 
+static bool kernel_says(const char *name, const char *value)
+{
+	char path[128], text[128] = "";
+	FILE *file;
+
+	snprintf(path, sizeof(path), "/sys/kernel/mm/transparent_hugepage/%s", name);
+	file = fopen(path, "r");
+	if (!file)
+		return false;
+	value = fgets(text, sizeof(text), file) ? strstr(text, value) : NULL;
+	fclose(file);
+	return value;
+}
+
+/* Huge pages are to be asked for where the kernel would have given them. */
+START_TEST(huge_as_before)
+{
+	bool shmem_never = kernel_says("shmem_enabled", "[never]"), always = kernel_says("enabled", "[always]"),
+	     advised = kernel_says("enabled", "[madvise]");
+	bool want[3] = { shmem_never && always, shmem_never && (always || advised), false };
+	static const int advice[3] = { MADV_NORMAL, MADV_HUGEPAGE, MADV_NOHUGEPAGE };
+
+	for (int i = 0; i < 3; i++) {
+		uint8_t *p = map_private(PAGES);
+		struct memory_ref ref;
+
+		if (madvise(p, PAGES * PAGE, advice[i]))
+			ck_assert_int_eq(errno, EINVAL); /* a kernel without huge pages */
+		ck_assert_int_eq(memory_share((uintptr_t)p, PAGES * PAGE, &ref), 0);
+		ck_assert_int_eq(ref.huge, want[i]);
+		close(ref.fd);
+		unmap(p, PAGES);
+	}
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("glue_memory");
@@ -408,6 +444,7 @@ int main(void)
 	tcase_add_test(tc, punch_holes);
 	tcase_add_test(tc, forgets_what_is_unmapped);
 	tcase_add_test(tc, moves);
+	tcase_add_test(tc, huge_as_before);
 	suite_add_tcase(suite, tc);
 	srunner_run_all(runner, CK_NORMAL);
 	failed = srunner_ntests_failed(runner);

@@ -253,6 +253,16 @@ START_TEST(sandbox_lines)
 	expect("FAIL", "seccomp", "no seccomp");
 	put("/sys/kernel/mm/transparent_hugepage/shmem_enabled", "always within_size advise [never] deny force\n");
 	examine();
+	expect("WARN", "huge pages", "echo advise"); /* no word on private memory */
+	put("/sys/kernel/mm/transparent_hugepage/enabled", "always [madvise] never\n");
+	examine();
+	expect("OK  ", "huge pages", "as for private memory");
+	put("/sys/kernel/mm/transparent_hugepage/enabled", "always madvise [never]\n");
+	examine();
+	expect("WARN", "huge pages", "echo advise");
+	put("/sys/kernel/mm/transparent_hugepage/enabled", "[always] madvise never\n");
+	put("/sys/kernel/mm/transparent_hugepage/shmem_enabled", "always within_size advise never [deny] force\n");
+	examine();
 	expect("WARN", "huge pages", "echo advise");
 	drop("/sys/kernel/mm/transparent_hugepage/shmem_enabled");
 	examine();

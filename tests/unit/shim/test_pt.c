@@ -315,6 +315,25 @@ START_TEST(write_protect)
 }
 END_TEST
 
+START_TEST(untouched)
+{
+	ck_assert(pt_untouched(&pt, 0)); /* nothing there, at each level */
+	ck_assert(map(PT_HUGE + 3 * PT_PAGE, 0x111000, true, false, 0));
+	ck_assert(pt_untouched(&pt, PT_HUGE - 1));
+	ck_assert(!pt_untouched(&pt, PT_HUGE + 3 * PT_PAGE));
+	ck_assert(!pt_untouched(&pt, PT_HUGE)); /* a neighbour is there */
+	ck_assert(!pt_untouched(&pt, 2 * PT_HUGE - 1));
+	ck_assert(pt_untouched(&pt, 2 * PT_HUGE));
+	ck_assert(pt_untouched(&pt, GIB));
+	ck_assert(map(GIB, 0x40000000, true, true, 0));
+	ck_assert(!pt_untouched(&pt, GIB + PT_HUGE - 1));
+	ck_assert(pt_untouched(&pt, GIB + PT_HUGE));
+	ck_assert(pt_zap(&pt, PT_HUGE + 3 * PT_PAGE, PT_HUGE + 4 * PT_PAGE));
+	ck_assert(pt_untouched(&pt, PT_HUGE + 3 * PT_PAGE)); /* the last one of it went */
+	tree_check();
+}
+END_TEST
+
 /* ---- a model: one entry for each 4 KiB page ---- */
 
 #define CHUNKS 6 /* of 2 MiB; chunk n lies at base[n] */
@@ -476,6 +495,7 @@ int main(void)
 	tcase_add_test(tests, zap_parts);
 	tcase_add_test(tests, zap_huge);
 	tcase_add_test(tests, write_protect);
+	tcase_add_test(tests, untouched);
 	tcase_add_loop_test(tests, random_run, 0, 8);
 	srunner_run_all(runner, CK_NORMAL);
 	failed = srunner_ntests_failed(runner);
