@@ -204,6 +204,7 @@ part_vmx_core() { machine vmx-core core.sh --cpus 2 --append "programs=smoke,neg
 part_vmx_stress() { machine vmx-stress core.sh --cpus 2 --append "programs=fpu,kick,memory scale=${UMBRA_SCALE:-100}"; }
 part_vmx_linux() { machine vmx-linux linux.sh; }
 part_vmx_life() { machine vmx-life life.sh --cpus 2 --append "scale=${UMBRA_SCALE:-100} rounds=${UMBRA_ROUNDS:-50}"; }
+part_svm_guests() { machine svm-guests guests.sh --hw svm --cpus 2 --mem 2048 --append "kills=${UMBRA_ROUNDS:-50}"; }
 part_vmx_refuse() {
 	case $part in
 	*-lynnfield) machine "$part" refuse.sh --model corei5_lynnfield_750 --append "refuse=unrestricted+guest" ;;

@@ -22,6 +22,7 @@ parts=(
 	"vmx-stress   1500 product FPU, kicks and memory under load, 2 CPUs"
 	"vmx-linux    900 product  Linux under QEMU on Umbra and on stock KVM, same output"
 	"vmx-life     2400 product CPU offline, kill, two guests, a shadow that breaks its policy, rmmod"
+	"svm-guests   1500 product four guests at once, killed and started in random order beside a witness, 50 kills"
 	"bench        900 product  exits beside stock KVM, in short; a missed target is a failure"
 	"vmx-refuse-lynnfield 300 product the module refuses a CPU without unrestricted guest"
 	"vmx-refuse-sandybridge 300 product the module refuses a CPU without FSGSBASE"
