@@ -11,8 +11,10 @@ expect() { # expect NAME REASON COMMAND...
 	if "$@"; then ok "$name"; else not_ok "$name" "$reason"; fi
 }
 
+# From 6.12 on it would hold the hardware from load to rmmod, if it were not told otherwise.
 stock_load() {
-	insmod /lib/modules/irqbypass.ko && insmod /lib/modules/kvm.ko &&
+	insmod /lib/modules/irqbypass.ko &&
+		insmod /lib/modules/kvm.ko $(grep -q enable_virt_at_load /lib/modules/kvm.ko && echo enable_virt_at_load=0) &&
 		insmod "/lib/modules/kvm-$(grep -qw vmx /proc/cpuinfo && echo intel || echo amd).ko"
 }
 stock_unload() { rmmod kvm-intel 2>/dev/null || rmmod kvm-amd; rmmod kvm; rmmod irqbypass; }

@@ -17,7 +17,7 @@ compare() { # compare NAME MACHINE
 }
 
 expect linux.load "insmod failed" umbra_load
-# On 6.1 stock KVM may be loaded beside Umbra as long as it has no VM.
+# Stock KVM may be loaded beside Umbra as long as it has no VM.
 stock_load || not_ok linux.stock "stock KVM does not load"
 compare microvm microvm
 compare legacy-free microvm,pit=off,pic=off,rtc=off
