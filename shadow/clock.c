@@ -115,6 +115,43 @@ uint64_t clock_guest_ns(struct vm *vm)
 	return ns_at(vm->clock, clock_host_tsc());
 }
 
+/* ---- one clock for all vCPUs ---- */
+
+static struct vcpu *vcpu_at(struct vm *vm, unsigned int n)
+{
+	return __atomic_load_n(&vm->vcpu[n], __ATOMIC_ACQUIRE);
+}
+
+/*
+ * Do all vCPUs have the same TSC? Only then may a guest compute the time of one vCPU from the page of another, as its vDSO does. The
+ * pages themselves agree in any case.
+ */
+static bool tsc_same(struct vm *vm)
+{
+	unsigned int count = atomic_load(&vm->vcpus);
+	struct vcpu *first = count ? vcpu_at(vm, 0) : NULL;
+
+	for (unsigned int n = 1; n < count; n++)
+		if (__atomic_load_n(&vcpu_at(vm, n)->run->tsc_offset, __ATOMIC_SEQ_CST) !=
+		    __atomic_load_n(&first->run->tsc_offset, __ATOMIC_SEQ_CST))
+			return false;
+	return true;
+}
+
+static void notify_all(struct vm *vm, const struct vcpu *but)
+{
+	unsigned int count = atomic_load(&vm->vcpus);
+
+	for (unsigned int n = 0; n < count; n++)
+		if (vcpu_at(vm, n) != but)
+			vcpu_notify(vcpu_at(vm, n), VCPU_REQ_CLOCK);
+}
+
+void clock_tsc_changed(struct vcpu *vcpu)
+{
+	notify_all(vcpu->vm, vcpu);
+}
+
 /* ---- the VMM's side ---- */
 
 int clock_create(struct vm *vm)
@@ -160,7 +197,7 @@ int clock_get(struct vm *vm, struct kvm_clock_data *data)
 	realtime_pair(&realtime, &tsc);
 	memset(data, 0, sizeof(*data));
 	data->clock = ns_at(vm->clock, tsc);
-	data->flags = KVM_CLOCK_TSC_STABLE | KVM_CLOCK_REALTIME | KVM_CLOCK_HOST_TSC;
+	data->flags = KVM_CLOCK_REALTIME | KVM_CLOCK_HOST_TSC | (tsc_same(vm) ? KVM_CLOCK_TSC_STABLE : 0);
 	data->realtime = realtime;
 	data->host_tsc = tsc;
 	return 0;
@@ -169,7 +206,6 @@ int clock_get(struct vm *vm, struct kvm_clock_data *data)
 int clock_set(struct vm *vm, const struct kvm_clock_data *data)
 {
 	uint64_t ns = data->clock, realtime = 0, tsc = 0;
-	unsigned int left;
 
 	if (data->flags & ~(KVM_CLOCK_TSC_STABLE | KVM_CLOCK_REALTIME | KVM_CLOCK_HOST_TSC))
 		return -EINVAL;
@@ -178,15 +214,7 @@ int clock_set(struct vm *vm, const struct kvm_clock_data *data)
 	if (data->flags & KVM_CLOCK_REALTIME && realtime > data->realtime)
 		ns += realtime - data->realtime;
 	base_set(vm->clock, tsc, ns);
-	left = atomic_load(&vm->vcpus);
-	for (unsigned int n = 0; n < VM_MAX_VCPUS && left; n++) {
-		struct vcpu *vcpu = __atomic_load_n(&vm->vcpu[n], __ATOMIC_ACQUIRE);
-
-		if (!vcpu)
-			continue;
-		left--;
-		vcpu_notify(vcpu, VCPU_REQ_CLOCK);
-	}
+	notify_all(vm, NULL);
 	return 0;
 }
 
@@ -222,7 +250,7 @@ static void page_write(struct vcpu *vcpu, uint8_t new_flags)
 	guest = vm_gpa_to_hva(vcpu->vm, msr & ~MSR_ENABLE, sizeof(*guest), true);
 	if (guest) {
 		/* "Stopped" stays until the guest has seen it and clears it. */
-		now.flags = FLAG_TSC_STABLE | new_flags |
+		now.flags = (tsc_same(vcpu->vm) ? FLAG_TSC_STABLE : 0) | new_flags |
 			    (__atomic_load_n(&guest->flags, __ATOMIC_RELAXED) & FLAG_GUEST_STOPPED);
 		pvclock_write(guest, &now);
 	}

@@ -17,6 +17,7 @@ uint64_t clock_guest_ns(struct vm *vm); /* kvmclock now, ns; any thread, no libc
 int clock_write_system_time(struct vcpu *vcpu, uint64_t value);
 int clock_write_wall_clock(struct vcpu *vcpu, uint64_t value);
 void clock_update(struct vcpu *vcpu);	    /* VCPU_REQ_CLOCK: (re)writes the guest's pvclock page */
+void clock_tsc_changed(struct vcpu *vcpu);  /* its TSC's offset: do all vCPUs still have the same TSC? */
 int clock_kvmclock_ctrl(struct vcpu *vcpu); /* KVM_KVMCLOCK_CTRL: PVCLOCK_GUEST_STOPPED; -EINVAL without a clock page */
 
 #endif

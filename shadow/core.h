@@ -145,8 +145,10 @@ uint64_t inject_iret_done(struct vcpu *vcpu, uint64_t dr6);
 uint64_t inject_deadline(const struct vcpu *vcpu); /* host TSC, 0: none */
 
 /* ---- vcpu_thread.c ---- */
-int vcpu_run(struct vcpu *vcpu);	  /* KVM_RUN: 0 or -errno */
-void vcpu_set_current(struct vcpu *vcpu); /* this thread is the vCPU's */
+int vcpu_run(struct vcpu *vcpu);	     /* KVM_RUN: 0 or -errno */
+void vcpu_take_init_sipi(struct vcpu *vcpu); /* what other vCPUs have sent */
+bool vcpu_take_unhalt(struct vcpu *vcpu);    /* KVM_HC_KICK_CPU came since the last halt */
+void vcpu_set_current(struct vcpu *vcpu);    /* this thread is the vCPU's */
 void vcpu_serve(struct vcpu *vcpu, uint32_t bell);
 uint64_t vcpu_fpu_mask(const struct vcpu *vcpu);
 
@@ -167,6 +169,7 @@ int debug_exit(struct vcpu *vcpu, uint8_t vector, uint64_t dr6); /* fills in KVM
 int exit_exception(struct vcpu *vcpu);
 
 /* ---- hypercalls (hypercall.c) ---- */
+int exit_hypercall(struct vcpu *vcpu);
 int exit_undefined(struct vcpu *vcpu);
 
 /* ---- stats.c ---- */

@@ -2,6 +2,7 @@
 /* The guest's CPUID: the table that the VMM set, its rules, and the exit. Runs on the vCPU's thread. */
 #include "cpuid.h"
 
+#include <asm/kvm_para.h>
 #include <errno.h>
 #include <string.h>
 
@@ -146,6 +147,18 @@ static void derive(struct vcpu *vcpu)
 		vcpu->maxphyaddr = 52; /* SDM 3A 4.1.4: the architecture's limit */
 }
 
+/* An entry as it is kept. */
+static struct kvm_cpuid_entry2 kept(const struct vcpu *vcpu, const struct kvm_cpuid_entry2 *entry)
+{
+	struct kvm_cpuid_entry2 e = *entry;
+
+	memset(e.padding, 0, sizeof(e.padding));
+	/* A halt that does not exit cannot be ended by a hypercall. */
+	if (e.function == KVM_CPUID_FEATURES && vcpu->vm->disabled_exits & KVM_X86_DISABLE_EXITS_HLT)
+		e.eax &= ~(1u << KVM_FEATURE_PV_UNHALT);
+	return e;
+}
+
 int cpuid_set(struct vcpu *vcpu, const struct kvm_cpuid_entry2 *entries, uint32_t count)
 {
 	if (count > VCPU_MAX_CPUID)
@@ -159,17 +172,16 @@ int cpuid_set(struct vcpu *vcpu, const struct kvm_cpuid_entry2 *entries, uint32_
 	/* Once the guest has run, what it has seen stays. */
 	if (vcpu->cpuid_count && vcpu->exits_shim_calls) {
 		for (uint32_t i = 0; i < count && count == vcpu->cpuid_count; i++) {
-			const struct kvm_cpuid_entry2 *a = &entries[i], *b = &vcpu->cpuid[i];
+			const struct kvm_cpuid_entry2 a = kept(vcpu, &entries[i]), *b = &vcpu->cpuid[i];
 
-			if (a->function != b->function || a->index != b->index || a->flags != b->flags ||
-			    a->eax != b->eax || a->ebx != b->ebx || a->ecx != b->ecx || a->edx != b->edx)
+			if (a.function != b->function || a.index != b->index || a.flags != b->flags ||
+			    a.eax != b->eax || a.ebx != b->ebx || a.ecx != b->ecx || a.edx != b->edx)
 				return -EINVAL;
 		}
 		return count == vcpu->cpuid_count ? 0 : -EINVAL;
 	}
 	for (uint32_t i = 0; i < count; i++) {
-		vcpu->cpuid[i] = entries[i];
-		memset(vcpu->cpuid[i].padding, 0, sizeof(vcpu->cpuid[i].padding));
+		vcpu->cpuid[i] = kept(vcpu, &entries[i]);
 	}
 	vcpu->cpuid_count = count;
 	index_entries(vcpu);

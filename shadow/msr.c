@@ -48,9 +48,13 @@ static bool guest_is_amd(struct vcpu *vcpu)
 
 void msr_set_tsc_offset(struct vcpu *vcpu, uint64_t offset)
 {
-	vcpu->run->tsc_offset = offset;
+	bool changed = offset != vcpu->run->tsc_offset;
+
+	__atomic_store_n(&vcpu->run->tsc_offset, offset, __ATOMIC_SEQ_CST); /* other vCPUs compare theirs with it */
 	lapic_tsc_changed(vcpu);
 	atomic_fetch_or(&vcpu->requests, VCPU_REQ_CLOCK);
+	if (changed)
+		clock_tsc_changed(vcpu);
 }
 
 void msr_set_tsc(struct vcpu *vcpu, uint64_t guest_tsc)
@@ -62,12 +66,13 @@ void msr_set_tsc(struct vcpu *vcpu, uint64_t guest_tsc)
 static uint64_t tsc_offset_shared(struct vcpu *vcpu, uint64_t guest_tsc)
 {
 	uint64_t offset = guest_tsc - clock_host_tsc(), last = atomic_load(&vcpu->vm->tsc_offset);
-	uint64_t second = vcpu->tsc_khz * 1000;
-	int64_t apart = (int64_t)(offset - last);
+	int64_t second = (int64_t)vcpu->tsc_khz * 1000, apart;
 
-	if (last && (!guest_tsc || (apart < (int64_t)second && -apart < (int64_t)second)))
-		return last;
-	atomic_store(&vcpu->vm->tsc_offset, offset);
+	do { /* vCPUs restore theirs at the same time: one offset wins, the others take it */
+		apart = (int64_t)(offset - last);
+		if (last && (!guest_tsc || (apart < second && -apart < second)))
+			return last;
+	} while (!atomic_compare_exchange_weak(&vcpu->vm->tsc_offset, &last, offset));
 	return offset;
 }
 
@@ -230,7 +235,7 @@ static int put_pv_eoi(struct vcpu *vcpu, uint64_t value)
 	return MSR_OK;
 }
 
-static int put_kvm(struct vcpu *vcpu, uint32_t msr, uint64_t value)
+static int put_kvm(struct vcpu *vcpu, uint32_t msr, uint64_t value, bool host)
 {
 	switch (msr) {
 	case MSR_KVM_WALL_CLOCK:
@@ -246,9 +251,10 @@ static int put_kvm(struct vcpu *vcpu, uint32_t msr, uint64_t value)
 			return MSR_REFUSED;
 		vcpu->msrs->poll_control = value;
 		return MSR_OK;
+	case MSR_KVM_STEAL_TIME:
+		return steal_write_msr(vcpu, value, host) ? MSR_REFUSED : MSR_OK;
 	case MSR_KVM_ASYNC_PF_EN: /* not offered: only "off" can be written */
 	case MSR_KVM_ASYNC_PF_INT:
-	case MSR_KVM_STEAL_TIME:
 		return value ? MSR_REFUSED : MSR_OK;
 	default:
 		return MSR_UNKNOWN;
@@ -272,9 +278,11 @@ static int get_kvm(struct vcpu *vcpu, uint32_t msr, uint64_t *value)
 	case MSR_KVM_POLL_CONTROL:
 		*value = vcpu->msrs->poll_control;
 		return MSR_OK;
+	case MSR_KVM_STEAL_TIME:
+		*value = vcpu->msrs->steal_time;
+		return MSR_OK;
 	case MSR_KVM_ASYNC_PF_EN:
 	case MSR_KVM_ASYNC_PF_INT:
-	case MSR_KVM_STEAL_TIME:
 		*value = 0;
 		return MSR_OK;
 	default:
@@ -445,7 +453,7 @@ int msr_put(struct vcpu *vcpu, uint32_t msr, uint64_t value, bool host)
 		break;
 	}
 	if (msr == MSR_KVM_WALL_CLOCK || msr == MSR_KVM_SYSTEM_TIME || msr >> 8 == MSR_KVM_RANGE)
-		return put_kvm(vcpu, msr, value);
+		return put_kvm(vcpu, msr, value, host);
 	return put_other(vcpu, msr, value, host);
 }
 

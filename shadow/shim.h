@@ -17,6 +17,8 @@ struct shim_ops {
 	int (*set_region)(struct shim *shim, const struct umbra_region *region);
 	int (*get_dirty)(struct shim *shim, const struct umbra_dirty *dirty);
 	int (*create_vcpu)(struct shim *shim, struct umbra_run **run, void **vapic); /* returns its fd */
+	/* A vCPU that never ran and that no other thread knows. run and vapic are gone after it. */
+	void (*destroy_vcpu)(struct shim *shim, int vcpu_fd, struct umbra_run *run);
 	int (*run)(struct shim *shim, int vcpu_fd); /* called on the vCPU thread only: no libc, no vector registers */
 	/* What RUN came back with; the same thread, the same rules. NULL: exit_read_vmx. */
 	void (*exit_read)(const struct umbra_run *run, struct vmexit *exit);

@@ -59,6 +59,16 @@ static int dev_create_vcpu(struct shim *shim, struct umbra_run **run, void **vap
 	return fd;
 }
 
+static void dev_destroy_vcpu(struct shim *shim, int vcpu_fd, struct umbra_run *run)
+{
+	struct umbra_info info;
+
+	/* Its size cannot be other than at creation; were it not to be had, the descriptor would still go. */
+	if (dev_info(shim, &info) >= 0)
+		munmap(run, info.run_size);
+	close(vcpu_fd);
+}
+
 static int dev_run(struct shim *shim, int vcpu_fd)
 {
 	(void)shim;
@@ -77,6 +87,7 @@ static const struct shim_ops ops_vmx = {
 	.set_region = dev_set_region,
 	.get_dirty = dev_get_dirty,
 	.create_vcpu = dev_create_vcpu,
+	.destroy_vcpu = dev_destroy_vcpu,
 	.run = dev_run,
 	.kick = dev_kick,
 };

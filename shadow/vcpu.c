@@ -124,7 +124,7 @@ static void reset_segments(struct umbra_run *run)
 
 static bool vcpu_is_bsp(const struct vcpu *vcpu)
 {
-	return vcpu->id == 0;
+	return vcpu->id == vcpu->vm->boot_cpu_id;
 }
 
 /* Power-up, or INIT, which keeps more. (SDM 3A 10.1.1, table 10-1) */
@@ -172,6 +172,11 @@ void vcpu_reset(struct vcpu *vcpu, bool init)
 	vcpu->injecting = false;
 	vcpu->triple_fault = false;
 	vcpu->user_interrupt = -1;
+	/* As on KVM, INIT takes the guest's addresses for the host to write to away. */
+	steal_reset(vcpu);
+	atomic_store(&vcpu->pv_unhalt, 0);
+	if (vcpu->msrs)
+		vcpu->msrs->system_time = 0;
 	if (!init) {
 		vcpu->apic_base = DEFAULT_APIC_BASE | APIC_BASE_ENABLE | (vcpu_is_bsp(vcpu) ? APIC_BASE_BSP : 0);
 		vcpu->smbase = 0x30000;
@@ -228,6 +233,11 @@ static void fpu_area_reset(void *area)
 
 void vcpu_fini(struct vcpu *vcpu)
 {
+	if (vcpu->run)
+		vcpu->vm->shim->ops->destroy_vcpu(vcpu->vm->shim, vcpu->fd, vcpu->run);
+	vcpu->run = NULL;
+	free(vcpu->msrs);
+	vcpu->msrs = NULL;
 	if (vcpu->fpu_park)
 		munmap(vcpu->fpu_park, fpu_area_size());
 	if (vcpu->call_buf)
@@ -259,13 +269,14 @@ int vcpu_init(struct vcpu *vcpu, struct vm *vm, uint32_t id)
 		return -ENOMEM;
 	}
 	fpu_area_reset(vcpu->fpu_park);
-	ret = vm->shim->ops->create_vcpu(vm->shim, &vcpu->run, &vcpu->vapic);
+	ret = vm->shim->ops->create_vcpu(vm->shim, &run, &vcpu->vapic);
 	if (ret < 0) {
 		vcpu_fini(vcpu);
-		return ret;
+		/* The count was looked at before: the hardware's tags (VPID, ASID) are used up. KVM has no errno for that. */
+		return ret == -ENOSPC ? -ENOMEM : ret;
 	}
+	vcpu->run = run;
 	vcpu->fd = ret;
-	run = vcpu->run;
 	if (vm->info.run_size >= UMBRA_ANSWERS_OFFSET + UMBRA_ANSWERS * sizeof(*vcpu->answers) &&
 	    !vm->shim->ops->exit_read)
 		vcpu->answers = (void *)((char *)run + UMBRA_ANSWERS_OFFSET);

@@ -5,6 +5,7 @@
 #include "channel.h"
 #include "exit.h"
 #include "lapic.h"
+#include "steal.h"
 #include "vm.h"
 
 /*
@@ -116,6 +117,8 @@ struct vcpu {
 	void *call_buf;		 /* private copy of a call's payload */
 	uint32_t spin;		 /* how long waiting for the bell without sleep pays */
 	atomic_uint pv_unhalt;	 /* A: KVM_HC_KICK_CPU */
+	struct vcpu_steal steal; /* steal.h */
+	atomic_uint gate;	 /* A: futex: 0 until the new thread may begin, or must end */
 };
 
 #define VCPU_REQ_STOP (1 << 0)	   /* the VMM wants KVM_RUN to end */
@@ -181,6 +184,7 @@ bool answers_concern(uint32_t msr); /* does a write to this MSR change an answer
 /* ---- calls (vcpu_calls.c) ----
  * One vCPU call of the KVM API, on the vCPU thread. buf: a private copy of the payload, capacity
  * CHANNEL_PAYLOAD_MAX; *size in and out. */
+bool vcpu_tsc_khz_possible(const struct vm *vm, uint32_t khz); /* KVM_SET_TSC_KHZ; any thread */
 int vcpu_call(struct vcpu *vcpu, uint32_t nr, uint64_t arg, void *buf, uint32_t *size);
 
 /* ---- thread (vcpu_thread.c) ---- */

@@ -209,18 +209,20 @@ CALL(get_tsc_khz)
 	return (int)vcpu->tsc_khz;
 }
 
-/* There is no TSC scaling: the host's frequency, or one so near that guests do not tell them apart. */
+/* There is no TSC scaling: the host's frequency, or one so near that guests do not tell them apart. 0: the host's. */
+bool vcpu_tsc_khz_possible(const struct vm *vm, uint32_t khz)
+{
+	uint64_t host = vm->info.tsc_khz, slack = host * TSC_TOLERANCE_PPM / 1000000;
+
+	return !khz || (khz <= host + slack && khz + slack >= host);
+}
+
 CALL(set_tsc_khz)
 {
-	uint64_t host = vcpu->vm->info.tsc_khz, wanted = (uint32_t)arg;
-	uint64_t slack = host * TSC_TOLERANCE_PPM / 1000000;
-
 	UNUSED_ARGS;
-	if (!wanted)
-		wanted = host;
-	if (wanted > host + slack || wanted + slack < host)
+	if (!vcpu_tsc_khz_possible(vcpu->vm, (uint32_t)arg))
 		return -EINVAL;
-	vcpu->tsc_khz = wanted;
+	vcpu->tsc_khz = (uint32_t)arg ? (uint32_t)arg : vcpu->vm->info.tsc_khz;
 	atomic_fetch_or(&vcpu->requests, VCPU_REQ_CLOCK);
 	return 0;
 }

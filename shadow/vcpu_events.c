@@ -181,8 +181,7 @@ int state_set_events(struct vcpu *vcpu, const struct kvm_vcpu_events *events)
 	if (events->flags & KVM_VCPUEVENT_VALID_NMI_PENDING)
 		vcpu->nmi_pending = events->nmi.pending ? 1 : 0;
 	if (events->flags & KVM_VCPUEVENT_VALID_SIPI_VECTOR && vm_has_lapics(vcpu->vm))
-		atomic_store(&vcpu->lapic.sipi_vector,
-			     events->sipi_vector & 0xff ? 0x100 | (events->sipi_vector & 0xff) : 0);
+		atomic_store(&vcpu->lapic.sipi_vector, events->sipi_vector & 0xff); /* for KVM_MP_STATE_SIPI_RECEIVED */
 	if (events->flags & KVM_VCPUEVENT_VALID_SMM && vm_has_lapics(vcpu->vm))
 		atomic_store(&vcpu->lapic.init_pending, events->smi.latched_init ? 1 : 0);
 	if (events->flags & KVM_VCPUEVENT_VALID_TRIPLE_FAULT)
@@ -194,6 +193,12 @@ int state_set_events(struct vcpu *vcpu, const struct kvm_vcpu_events *events)
 
 int state_get_mp(struct vcpu *vcpu, struct kvm_mp_state *mp)
 {
+	/* What waits for the next KVM_RUN is told as done: INIT and SIPI have no place in what a VMM saves. */
+	if (vm_has_lapics(vcpu->vm))
+		vcpu_take_init_sipi(vcpu);
+	if ((vcpu->mp_state == KVM_MP_STATE_HALTED || vcpu->mp_state == KVM_MP_STATE_AP_RESET_HOLD) &&
+	    vcpu_take_unhalt(vcpu))
+		vcpu->mp_state = KVM_MP_STATE_RUNNABLE;
 	mp->mp_state = vcpu->mp_state;
 	return 0;
 }
@@ -208,6 +213,7 @@ int state_set_mp(struct vcpu *vcpu, const struct kvm_mp_state *mp)
 	case KVM_MP_STATE_UNINITIALIZED:
 	case KVM_MP_STATE_INIT_RECEIVED:
 	case KVM_MP_STATE_HALTED:
+	case KVM_MP_STATE_AP_RESET_HOLD: /* AMD's SEV-ES alone; without it the same as halted, as on KVM */
 		vcpu->mp_state = mp->mp_state;
 		return 0;
 	case KVM_MP_STATE_SIPI_RECEIVED: /* the vector is KVM_SET_VCPU_EVENTS' */

@@ -19,6 +19,8 @@
 #define SPIN_MIN 16
 #define SPIN_MAX 2048 /* PAUSEs */
 #define YIELDS 4
+#define GATE_OPEN 1
+#define GATE_SHUT 2
 #define SLEEP_MAX_SECONDS 1000 /* then the loop looks again; keeps the conversion below from overflowing */
 
 static __thread struct vcpu *current_vcpu;
@@ -54,8 +56,10 @@ void vcpu_notify(struct vcpu *vcpu, unsigned int requests)
 	atomic_fetch_or(&vcpu->requests, requests);
 	if (vcpu == current_vcpu)
 		return;
-	if (atomic_load(&vcpu->wake) && atomic_exchange(&vcpu->wake, 0))
+	if (atomic_load(&vcpu->wake) && atomic_exchange(&vcpu->wake, 0)) {
+		steal_woken(vcpu);
 		sys_futex_wake(&vcpu->wake, 0);
+	}
 	if (atomic_compare_exchange_strong(&vcpu->in_guest, &in_guest, 2))
 		vcpu->vm->shim->ops->kick(vcpu->vm->shim, vcpu->fd);
 }
@@ -103,17 +107,17 @@ static bool stop_wanted(const struct vcpu *vcpu)
 }
 
 /* INIT and SIPI. (SDM 3A 8.4.2) */
-static void take_init_sipi(struct vcpu *vcpu)
+void vcpu_take_init_sipi(struct vcpu *vcpu)
 {
 	unsigned int sipi;
 
 	if (atomic_load(&vcpu->lapic.init_pending) && atomic_exchange(&vcpu->lapic.init_pending, 0)) {
 		vcpu_reset(vcpu, true);
-		vcpu->mp_state = vcpu->id ? KVM_MP_STATE_INIT_RECEIVED : KVM_MP_STATE_RUNNABLE;
+		vcpu->mp_state = vcpu->apic_base & APIC_BASE_BSP ? KVM_MP_STATE_RUNNABLE : KVM_MP_STATE_INIT_RECEIVED;
 	}
-	if (!atomic_load(&vcpu->lapic.sipi_vector))
+	if (!(atomic_load(&vcpu->lapic.sipi_vector) & 0x100))
 		return;
-	sipi = atomic_exchange(&vcpu->lapic.sipi_vector, 0);
+	sipi = atomic_fetch_and(&vcpu->lapic.sipi_vector, ~0x100u);
 	if ((sipi & 0x100) && vcpu->mp_state == KVM_MP_STATE_INIT_RECEIVED) {
 		vcpu_sipi(vcpu, (uint8_t)sipi);
 		vcpu->mp_state = KVM_MP_STATE_RUNNABLE;
@@ -136,7 +140,7 @@ static int take_requests(struct vcpu *vcpu)
 	if (requests & VCPU_REQ_SCAN_EOI)
 		routing_scan_eoi(vcpu);
 	if (requests & VCPU_REQ_EVENT)
-		take_init_sipi(vcpu);
+		vcpu_take_init_sipi(vcpu);
 	/* A request that is left from a run before: the VMM has cleared stop since. */
 	if ((requests & VCPU_REQ_STOP) && stop_wanted(vcpu))
 		return run_interrupted(vcpu);
@@ -156,15 +160,12 @@ static void timer_check(struct vcpu *vcpu)
 
 static void sleep_until_notified(struct vcpu *vcpu)
 {
-	uint64_t deadline = vcpu->lapic.timer_deadline_tsc, now = 0, ticks, khz = vcpu->vm->info.tsc_khz;
+	uint64_t deadline = vcpu->lapic.timer_deadline_tsc, now = cpu_rdtsc(), ticks, khz = vcpu->vm->info.tsc_khz;
 	struct sys_timespec timeout;
 	uint64_t ns;
 
-	if (deadline) {
-		now = cpu_rdtsc();
-		if (now >= deadline)
-			return;
-	}
+	if (deadline && now >= deadline)
+		return;
 	ticks = deadline - now;
 	if (!khz || ticks > khz * 1000 * SLEEP_MAX_SECONDS)
 		ns = SLEEP_MAX_SECONDS * 1000000000ULL;
@@ -176,6 +177,18 @@ static void sleep_until_notified(struct vcpu *vcpu)
 	if (!atomic_load(&vcpu->requests))
 		sys_futex_wait(&vcpu->wake, 1, deadline ? &timeout : NULL, 0);
 	atomic_store(&vcpu->wake, 0);
+	steal_halted(vcpu, now, cpu_rdtsc(), deadline);
+}
+
+static bool vcpu_is_halted(const struct vcpu *vcpu)
+{
+	return vcpu->mp_state == KVM_MP_STATE_HALTED || vcpu->mp_state == KVM_MP_STATE_AP_RESET_HOLD;
+}
+
+/* KVM_HC_KICK_CPU: one that comes before the halt ends it, too. */
+bool vcpu_take_unhalt(struct vcpu *vcpu)
+{
+	return atomic_load(&vcpu->pv_unhalt) && atomic_exchange(&vcpu->pv_unhalt, 0);
 }
 
 /* Halted, or waiting for SIPI. EXIT_RESUME: runs again. */
@@ -189,10 +202,7 @@ static int vcpu_block(struct vcpu *vcpu)
 				return ret;
 		}
 		timer_check(vcpu);
-		if (atomic_load(&vcpu->pv_unhalt) && atomic_exchange(&vcpu->pv_unhalt, 0) &&
-		    vcpu->mp_state == KVM_MP_STATE_HALTED)
-			vcpu->mp_state = KVM_MP_STATE_RUNNABLE;
-		if (vcpu->mp_state == KVM_MP_STATE_HALTED && (vcpu_has_work(vcpu) || vcpu->debug_pending))
+		if (vcpu_is_halted(vcpu) && (vcpu_take_unhalt(vcpu) || vcpu_has_work(vcpu) || vcpu->debug_pending))
 			vcpu->mp_state = KVM_MP_STATE_RUNNABLE;
 		if (vcpu->mp_state == KVM_MP_STATE_RUNNABLE)
 			return EXIT_RESUME;
@@ -221,6 +231,7 @@ static int run_prepare(struct vcpu *vcpu)
 				return ret;
 		}
 		timer_check(vcpu);
+		steal_look(vcpu);
 		if (vcpu->debug_pending) {
 			vcpu->debug_pending = false;
 			return debug_exit(vcpu, EXC_DB, X86_DR6_BS);
@@ -311,6 +322,7 @@ static int run_start(struct vcpu *vcpu)
 			return -EINVAL;
 		lapic_set_tpr(vcpu, cr8);
 	}
+	steal_run_begin(vcpu);
 	if (complete) {
 		vcpu->complete = NULL;
 		ret = complete(vcpu);
@@ -319,7 +331,7 @@ static int run_start(struct vcpu *vcpu)
 	}
 	if (kvm->immediate_exit || stop_wanted(vcpu))
 		return run_interrupted(vcpu);
-	take_init_sipi(vcpu);
+	vcpu_take_init_sipi(vcpu);
 	return EXIT_RESUME;
 }
 
@@ -359,6 +371,7 @@ int vcpu_run(struct vcpu *vcpu)
 	vcpu->exits_runs++;
 	ret = run_loop(vcpu);
 	run_publish(vcpu);
+	steal_run_end(vcpu);
 	if (ret == EXIT_USER)
 		vcpu->exits_user++;
 	return ret;
@@ -484,10 +497,15 @@ static void rseq_give_up(void)
 static void *vcpu_thread(void *arg)
 {
 	struct vcpu *vcpu = arg;
+	unsigned int gate;
 
 	rseq_give_up();
 	vcpu_set_current(vcpu);
 	sandbox_thread(SANDBOX_VCPU);
+	while (!(gate = atomic_load(&vcpu->gate)))
+		sys_futex_wait(&vcpu->gate, 0, NULL, 0);
+	if (gate == GATE_SHUT)
+		return NULL;
 	/* From here on the FPU state is the guest's: what vcpu_init() has put into the area. */
 	vcpu->fpu_parked = true;
 	vcpu_unpark_fpu(vcpu);
@@ -519,24 +537,30 @@ static int area_map(struct vcpu *vcpu, int memfd)
 	return 0;
 }
 
-static int thread_start(struct vcpu *vcpu)
+static int thread_start(struct vcpu *vcpu, pthread_t *thread)
 {
 	pthread_attr_t attr;
-	pthread_t thread;
 	int ret;
 
 	pthread_attr_init(&attr);
-	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
 	pthread_attr_setstacksize(&attr, 256 << 10);
-	ret = pthread_create(&thread, &attr, vcpu_thread, vcpu);
+	ret = pthread_create(thread, &attr, vcpu_thread, vcpu);
 	pthread_attr_destroy(&attr);
 	return -ret;
+}
+
+/* The new thread waits until all that can fail has been done: from then on others may know the vCPU, for good. */
+static void gate_set(struct vcpu *vcpu, unsigned int gate)
+{
+	atomic_store(&vcpu->gate, gate);
+	sys_futex_wake(&vcpu->gate, 0);
 }
 
 int vcpu_create(struct vm *vm, uint32_t id, int memfd, int kick_fd, int done_fd)
 {
 	struct vcpu *vcpu = calloc(1, sizeof(*vcpu));
 	uint32_t n = atomic_load(&vm->vcpus);
+	pthread_t thread;
 	int ret;
 
 	if (!vcpu)
@@ -550,17 +574,22 @@ int vcpu_create(struct vm *vm, uint32_t id, int memfd, int kick_fd, int done_fd)
 	ret = vcpu_init(vcpu, vm, id);
 	if (ret < 0)
 		goto unmap;
-	ret = eventfds_add_vcpu(vcpu);
+	ret = thread_start(vcpu, &thread);
 	if (ret < 0)
 		goto fini;
+	ret = eventfds_add_vcpu(vcpu);
+	if (ret < 0)
+		goto join;
 	if (!n)
 		vm->ring = (struct kvm_coalesced_mmio_ring *)((uint8_t *)vcpu->kvm + CHANNEL_RING_OFFSET);
-	vm->vcpu[n] = vcpu;
+	__atomic_store_n(&vm->vcpu[n], vcpu, __ATOMIC_RELEASE);
 	atomic_store(&vm->vcpus, n + 1);
-	ret = thread_start(vcpu);
-	if (ret < 0) /* others may know the vCPU already: it stays, asleep for good */
-		return ret;
+	gate_set(vcpu, GATE_OPEN);
+	pthread_detach(thread);
 	return 0;
+join:
+	gate_set(vcpu, GATE_SHUT);
+	pthread_join(thread, NULL);
 fini:
 	vcpu_fini(vcpu);
 unmap:

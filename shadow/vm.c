@@ -80,7 +80,6 @@ int vm_init(struct vm *vm, struct shim *shim)
 	if (vm->info.abi_version != UMBRA_ABI_VERSION)
 		return -71; /* EPROTO */
 	vm->tsc_khz = vm->info.tsc_khz;
-	vm->max_vcpu_ids = VM_MAX_VCPUS;
 	slots_init(vm);
 	return 0;
 }

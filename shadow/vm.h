@@ -12,8 +12,9 @@
 #include "shim.h"
 
 #define VM_MAX_VCPUS UMBRA_MAX_VCPUS
-#define VM_MAX_SLOTS 509   /* KVM_CAP_NR_MEMSLOTS; slot n of the KVM API is region n of the shim */
-#define VM_MAX_ROUTES 1024 /* KVM_CAP_IRQ_ROUTING: GSIs */
+#define VM_MAX_VCPU_IDS (4 * VM_MAX_VCPUS) /* APIC IDs have gaps where a topology's counts are no powers of 2 */
+#define VM_MAX_SLOTS 509		   /* KVM_CAP_NR_MEMSLOTS; slot n of the KVM API is region n of the shim */
+#define VM_MAX_ROUTES 1024		   /* KVM_CAP_IRQ_ROUTING: GSIs */
 
 struct irqchip;
 struct vcpu;
@@ -86,7 +87,8 @@ struct vm {
 	bool triple_fault_event;	/* V */
 	uint64_t user_space_msr_mask;	/* V: KVM_CAP_X86_USER_SPACE_MSR's argument */
 	struct msr_filter *msr_filter;	/* R, see msr.h */
-	uint32_t max_vcpu_ids;		/* V */
+	uint32_t max_vcpu_ids;		/* V: KVM_CAP_MAX_VCPU_ID, 0: neither asked for nor a vCPU made yet */
+	uint32_t boot_cpu_id;		/* V: KVM_SET_BOOT_CPU_ID; fixed by the first vCPU */
 	uint32_t disabled_exits;	/* V: KVM_CAP_X86_DISABLE_EXITS */
 	uint64_t bus_lock_mode;		/* V */
 	bool exit_on_emulation_failure; /* V: KVM_CAP_EXIT_ON_EMULATION_FAILURE */

@@ -65,7 +65,11 @@ int64_t vm_create_vcpu(struct vm *vm, struct call *call)
 		return -EBADF;
 	if (call->nfds != 3)
 		return -EINVAL;
-	if (call->arg >= vm->max_vcpu_ids || count >= VM_MAX_VCPUS)
+	if (call->arg >= VM_MAX_VCPU_IDS || count >= VM_MAX_VCPUS)
+		return -EINVAL;
+	if (!vm->max_vcpu_ids) /* as KVM: from the first vCPU on the limit is fixed */
+		vm->max_vcpu_ids = VM_MAX_VCPU_IDS;
+	if (call->arg >= vm->max_vcpu_ids)
 		return -EINVAL;
 	for (uint32_t i = 0; i < count; i++)
 		if (vm->vcpu[i]->id == call->arg)
@@ -113,10 +117,11 @@ static int cap_disable_exits(struct vm *vm, uint64_t exits)
 
 static int cap_max_vcpu_id(struct vm *vm, uint64_t ids)
 {
-	if (!ids || ids > VM_MAX_VCPUS || atomic_load(&vm->vcpus))
+	if (ids > VM_MAX_VCPU_IDS)
 		return -EINVAL;
-	vm->max_vcpu_ids = (uint32_t)ids;
-	return 0;
+	if (!vm->max_vcpu_ids)
+		vm->max_vcpu_ids = (uint32_t)ids;
+	return vm->max_vcpu_ids == ids ? 0 : -EINVAL;
 }
 
 static int cap_manual_dirty(struct vm *vm, uint64_t mode)
@@ -301,6 +306,25 @@ static int64_t set_identity_map_addr(struct vm *vm, struct call *call)
 	return 0;
 }
 
+static int64_t set_boot_cpu_id(struct vm *vm, uint64_t id)
+{
+	if (atomic_load(&vm->vcpus))
+		return -EBUSY;
+	if (id >= (vm->max_vcpu_ids ? vm->max_vcpu_ids : VM_MAX_VCPU_IDS))
+		return -EINVAL;
+	vm->boot_cpu_id = (uint32_t)id;
+	return 0;
+}
+
+/* The default for vCPUs to come. */
+static int64_t set_tsc_khz(struct vm *vm, uint32_t khz)
+{
+	if (!vcpu_tsc_khz_possible(vm, khz))
+		return -EINVAL;
+	vm->tsc_khz = khz ? khz : vm->info.tsc_khz;
+	return 0;
+}
+
 int64_t vm_call(struct vm *vm, struct call *call)
 {
 	if (call->nr == KVM_CREATE_VM)
@@ -332,9 +356,11 @@ int64_t vm_call(struct vm *vm, struct call *call)
 	case KVM_SET_IDENTITY_MAP_ADDR:
 		return set_identity_map_addr(vm, call);
 	case KVM_SET_BOOT_CPU_ID:
-		if (atomic_load(&vm->vcpus))
-			return -EBUSY;
-		return call->arg ? -EINVAL : 0; /* vCPU 0 starts */
+		return set_boot_cpu_id(vm, call->arg);
+	case KVM_GET_TSC_KHZ:
+		return vm->tsc_khz;
+	case KVM_SET_TSC_KHZ:
+		return set_tsc_khz(vm, (uint32_t)call->arg);
 	case KVM_SET_GSI_ROUTING:
 		return set_gsi_routing(vm, call);
 	case KVM_IRQ_LINE:

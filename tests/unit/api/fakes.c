@@ -204,6 +204,31 @@ int clock_write_wall_clock(struct vcpu *vcpu, uint64_t value)
 	return value == 0xbad ? -1 : 0;
 }
 
+void clock_tsc_changed(struct vcpu *vcpu)
+{
+	(void)vcpu;
+}
+
+int steal_write_msr(struct vcpu *vcpu, uint64_t value, bool host)
+{
+	(void)host;
+	if (value == 0xbad)
+		return -1;
+	vcpu->msrs->steal_time = value;
+	return 0;
+}
+
+void vcpu_take_init_sipi(struct vcpu *vcpu)
+{
+	if (atomic_exchange(&vcpu->lapic.init_pending, 0))
+		vcpu->mp_state = KVM_MP_STATE_INIT_RECEIVED;
+}
+
+bool vcpu_take_unhalt(struct vcpu *vcpu)
+{
+	return atomic_exchange(&vcpu->pv_unhalt, 0);
+}
+
 int clock_kvmclock_ctrl(struct vcpu *vcpu)
 {
 	return vcpu->msrs->system_time & 1 ? 0 : -EINVAL;

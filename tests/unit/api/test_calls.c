@@ -433,6 +433,27 @@ START_TEST(test_mp_state)
 		ck_assert_int_eq(call(KVM_GET_MP_STATE, &mp, 0, NULL), 0);
 		ck_assert_uint_eq(mp.mp_state, s);
 	}
+	mp.mp_state = KVM_MP_STATE_AP_RESET_HOLD;
+	ck_assert_int_eq(call(KVM_SET_MP_STATE, &mp, sizeof(mp), NULL), 0);
+	ck_assert_int_eq(call(KVM_GET_MP_STATE, &mp, 0, NULL), 0);
+	ck_assert_uint_eq(mp.mp_state, KVM_MP_STATE_AP_RESET_HOLD);
+	/* a kick that came before is told as its effect, and so is an INIT */
+	w->vcpu.pv_unhalt = 1;
+	ck_assert_int_eq(call(KVM_GET_MP_STATE, &mp, 0, NULL), 0);
+	ck_assert_uint_eq(mp.mp_state, KVM_MP_STATE_RUNNABLE);
+	w->vcpu.lapic.init_pending = 1;
+	ck_assert_int_eq(call(KVM_GET_MP_STATE, &mp, 0, NULL), 0);
+	ck_assert_uint_eq(mp.mp_state, KVM_MP_STATE_INIT_RECEIVED);
+	/* SIPI received: waits for KVM_RUN with the vector of KVM_SET_VCPU_EVENTS */
+	w->vcpu.lapic.sipi_vector = 0x9a;
+	mp.mp_state = KVM_MP_STATE_SIPI_RECEIVED;
+	ck_assert_int_eq(call(KVM_SET_MP_STATE, &mp, sizeof(mp), NULL), 0);
+	ck_assert_uint_eq(w->vcpu.mp_state, KVM_MP_STATE_INIT_RECEIVED);
+	ck_assert_uint_eq(w->vcpu.lapic.sipi_vector, 0x19a);
+	for (uint32_t s = 5; s < 12; s++) {
+		mp.mp_state = s == KVM_MP_STATE_AP_RESET_HOLD ? 99 : s;
+		ck_assert_int_eq(call(KVM_SET_MP_STATE, &mp, sizeof(mp), NULL), -EINVAL);
+	}
 	mp.mp_state = 99;
 	ck_assert_int_eq(call(KVM_SET_MP_STATE, &mp, sizeof(mp), NULL), -EINVAL);
 	w->vm.split_irqchip = false;

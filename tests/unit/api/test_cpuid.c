@@ -99,9 +99,10 @@ static const struct feature hidden[] = {
 	{ "VIRT_SSBD", 0x80000008, 0, 1, 25 },
 	{ "AUTOIBRS", 0x80000021, 0, 0, 8 },
 	{ "ASYNC_PF", 0x40000001, 0, 0, 4 },
-	{ "STEAL_TIME", 0x40000001, 0, 0, 5 },
-	{ "PV_TLB_FLUSH", 0x40000001, 0, 0, 9 },
-	{ "PV_SEND_IPI", 0x40000001, 0, 0, 11 },
+	{ "ASYNC_PF_VMEXIT", 0x40000001, 0, 0, 10 },
+	{ "ASYNC_PF_INT", 0x40000001, 0, 0, 14 },
+	{ "MSI_EXT_DEST_ID", 0x40000001, 0, 0, 15 },
+	{ "MIGRATION_CONTROL", 0x40000001, 0, 0, 17 },
 	{ "AVX512F", 7, 0, 1, 16 }, /* the fake shim gives AVX, no more */
 };
 
@@ -136,7 +137,13 @@ static const struct feature offered[] = {
 	{ "GBPAGES", 0x80000001, 0, 3, 26 },
 	{ "invariant TSC", 0x80000007, 0, 3, 8 },
 	{ "CLOCKSOURCE2", 0x40000001, 0, 0, 3 },
+	{ "STEAL_TIME", 0x40000001, 0, 0, 5 },
 	{ "PV_EOI", 0x40000001, 0, 0, 6 },
+	{ "PV_UNHALT", 0x40000001, 0, 0, 7 },
+	{ "PV_TLB_FLUSH", 0x40000001, 0, 0, 9 },
+	{ "PV_SEND_IPI", 0x40000001, 0, 0, 11 },
+	{ "POLL_CONTROL", 0x40000001, 0, 0, 12 },
+	{ "PV_SCHED_YIELD", 0x40000001, 0, 0, 13 },
 	{ "STABLE", 0x40000001, 0, 0, 24 },
 	{ "NOP_IO_DELAY", 0x40000001, 0, 0, 1 },
 	{ "CLOCKSOURCE", 0x40000001, 0, 0, 0 },

@@ -62,12 +62,24 @@ static int fake_create_vcpu(struct shim *shim, struct umbra_run **run, void **va
 {
 	struct fake_shim *fake = fake_of(shim);
 
+	if (fake->create_ret < 0)
+		return fake->create_ret;
 	fake->run = calloc(1, sizeof(*fake->run));
 	fake->vapic = aligned_alloc(4096, 4096);
 	memset(fake->vapic, 0, 4096);
 	*run = fake->run;
 	*vapic = fake->vapic;
 	return 200;
+}
+
+static void fake_destroy_vcpu(struct shim *shim, int vcpu_fd, struct umbra_run *run)
+{
+	struct fake_shim *fake = fake_of(shim);
+
+	(void)vcpu_fd;
+	free(run);
+	free(fake->vapic);
+	fake->destroyed++;
 }
 
 /* exit_read is given no shim: the threads under test have one each. */
@@ -130,6 +142,7 @@ static const struct shim_ops fake_ops = {
 	.set_region = fake_set_region,
 	.get_dirty = fake_get_dirty,
 	.create_vcpu = fake_create_vcpu,
+	.destroy_vcpu = fake_destroy_vcpu,
 	.run = fake_run,
 	.exit_read = fake_exit_read,
 	.kick = fake_kick,

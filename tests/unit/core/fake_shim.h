@@ -33,6 +33,8 @@ struct fake_shim {
 	unsigned int steps, at;
 	unsigned int fetches; /* RUNs with NO_ENTRY */
 	_Atomic unsigned int kicks;
+	int create_ret;		/* < 0: what create_vcpu fails with */
+	unsigned int destroyed; /* vCPUs */
 	struct umbra_region region[UMBRA_MAX_REGIONS];
 	int region_ret;	     /* what the next set_region returns */
 	uint64_t dirty_word; /* first word of what get_dirty reports */

@@ -49,5 +49,6 @@ Suite *suite_slots(void);
 Suite *suite_control(void);
 Suite *suite_run(void);
 Suite *suite_svm(void);
+Suite *suite_pv(void);
 
 #endif

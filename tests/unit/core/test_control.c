@@ -127,16 +127,19 @@ START_TEST(capabilities)
 	ck_assert_uint_eq(m.vm.user_space_msr_mask, 7);
 	ck_assert_int_eq(enable(KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2, 0, 2), -EINVAL);
 	ck_assert_int_eq(enable(KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2, 0, 3), 0);
-	ck_assert_int_eq(enable(KVM_CAP_MAX_VCPU_ID, 0, 1), -EINVAL); /* a vCPU is there */
 	ck_assert_int_eq(enable(KVM_CAP_SPLIT_IRQCHIP, 0, 100000), -EINVAL);
 	ck_assert_int_eq(enable(KVM_CAP_SPLIT_IRQCHIP, 0, 24), -EEXIST);
 	m.vm.vcpus = 0;
 	ck_assert_int_eq(enable(KVM_CAP_SPLIT_IRQCHIP, 0, 24), 0);
 	ck_assert_uint_eq(m.vm.ioapic_pins, 24);
 	ck_assert_int_eq(enable(KVM_CAP_SPLIT_IRQCHIP, 0, 24), -EEXIST);
-	ck_assert_int_eq(enable(KVM_CAP_MAX_VCPU_ID, 0, 0), -EINVAL);
-	ck_assert_int_eq(enable(KVM_CAP_MAX_VCPU_ID, 0, 65), -EINVAL);
+	/* once, or the same again */
+	ck_assert_int_eq(enable(KVM_CAP_MAX_VCPU_ID, 0, VM_MAX_VCPU_IDS + 1), -EINVAL);
+	ck_assert_int_eq(enable(KVM_CAP_MAX_VCPU_ID, 0, 0), 0);
 	ck_assert_int_eq(enable(KVM_CAP_MAX_VCPU_ID, 0, 2), 0);
+	ck_assert_int_eq(enable(KVM_CAP_MAX_VCPU_ID, 0, 2), 0);
+	ck_assert_int_eq(enable(KVM_CAP_MAX_VCPU_ID, 0, 3), -EINVAL);
+	ck_assert_int_eq(enable(KVM_CAP_MAX_VCPU_ID, 0, 0), -EINVAL);
 	ck_assert_int_eq(enable(9999, 0, 0), -EINVAL);
 }
 END_TEST
@@ -207,10 +210,85 @@ START_TEST(vcpu_area)
 	if (_i == 3)
 		msg.arg = 0; /* there already */
 	if (_i == 4)
-		msg.arg = 64;
+		msg.arg = VM_MAX_VCPU_IDS;
 	ck_assert_int_eq(channel_send(vmm, &msg, NULL, 0, fds, 3), 0);
 	ck_assert_int_eq(reply(), _i == 3 ? -EEXIST : -EINVAL);
 	ck_assert_uint_eq(m.vm.vcpus, 1);
+}
+END_TEST
+
+/* The hardware cannot have one more, or its thread cannot be watched: nothing is left of it, and the next one can be made. */
+START_TEST(vcpu_fails_late)
+{
+	struct channel_msg msg = { .kind = CHANNEL_VCPU, .arg = 1 };
+	int memfd = machine_memfd(CHANNEL_VCPU_SIZE, NULL), file = machine_memfd(4096, NULL);
+	int fds[3] = { memfd, _i ? file : eventfd(0, 0), eventfd(0, 0) };
+
+	fcntl(memfd, F_ADD_SEALS, F_SEAL_SHRINK);
+	m.fake.create_ret = _i ? 0 : -ENOSPC;
+	ck_assert_int_eq(channel_send(vmm, &msg, NULL, 0, fds, 3), 0);
+	ck_assert_int_eq(reply(), _i ? -EPERM : -ENOMEM);
+	ck_assert_uint_eq(m.vm.vcpus, 1);
+	ck_assert_uint_eq(m.fake.destroyed, (unsigned int)_i);
+	m.fake.create_ret = 0;
+	fds[1] = eventfd(0, 0);
+	ck_assert_int_eq(channel_send(vmm, &msg, NULL, 0, fds, 3), 0);
+	ck_assert_int_eq(reply(), 0);
+	ck_assert_uint_eq(m.vm.vcpus, 2);
+	ck_assert_uint_eq(m.vm.vcpu[1]->id, 1);
+}
+END_TEST
+
+START_TEST(vcpu_limits)
+{
+	struct channel_msg msg = { .kind = CHANNEL_VCPU, .arg = 5 };
+	int memfd = machine_memfd(CHANNEL_VCPU_SIZE, NULL), fds[3] = { memfd, eventfd(0, 0), eventfd(0, 0) };
+
+	fcntl(memfd, F_ADD_SEALS, F_SEAL_SHRINK);
+	m.vm.max_vcpu_ids = 5;
+	ck_assert_int_eq(channel_send(vmm, &msg, NULL, 0, fds, 3), 0);
+	ck_assert_int_eq(reply(), -EINVAL);
+	m.vm.max_vcpu_ids = 0;
+	m.vm.vcpus = VM_MAX_VCPUS;
+	ck_assert_int_eq(channel_send(vmm, &msg, NULL, 0, fds, 3), 0);
+	ck_assert_int_eq(reply(), -EINVAL);
+	m.vm.vcpus = 1;
+	ck_assert_int_eq(channel_send(vmm, &msg, NULL, 0, fds, 3), 0);
+	ck_assert_int_eq(reply(), 0);
+	/* from now on the limit is fixed */
+	ck_assert_int_eq(enable(KVM_CAP_MAX_VCPU_ID, 0, 6), -EINVAL);
+	ck_assert_int_eq(enable(KVM_CAP_MAX_VCPU_ID, 0, VM_MAX_VCPU_IDS), 0);
+}
+END_TEST
+
+START_TEST(boot_cpu)
+{
+	ck_assert_int_eq(ask(CHANNEL_VM, KVM_SET_BOOT_CPU_ID, 0, NULL, 0), -EBUSY);
+	m.vm.vcpus = 0;
+	ck_assert_int_eq(ask(CHANNEL_VM, KVM_SET_BOOT_CPU_ID, VM_MAX_VCPU_IDS, NULL, 0), -EINVAL);
+	ck_assert_int_eq(ask(CHANNEL_VM, KVM_SET_BOOT_CPU_ID, 3, NULL, 0), 0);
+	m.vm.split_irqchip = true;
+	for (uint32_t id = 0; id < 4; id += 3) {
+		struct vcpu *vcpu = calloc(1, sizeof(*vcpu));
+
+		vcpu->kvm = m.kvm;
+		ck_assert_int_eq(vcpu_init(vcpu, &m.vm, id), 0);
+		ck_assert_uint_eq(vcpu->mp_state, id ? KVM_MP_STATE_RUNNABLE : KVM_MP_STATE_UNINITIALIZED);
+		ck_assert_uint_eq(vcpu->apic_base >> 8 & 1, id == 3);
+		vcpu_fini(vcpu);
+		free(vcpu);
+	}
+}
+END_TEST
+
+START_TEST(tsc_khz)
+{
+	ck_assert_int_eq(ask(CHANNEL_VM, KVM_GET_TSC_KHZ, 0, NULL, 0), 1000000);
+	ck_assert_int_eq(ask(CHANNEL_VM, KVM_SET_TSC_KHZ, 2000000, NULL, 0), -EINVAL);
+	ck_assert_int_eq(ask(CHANNEL_VM, KVM_SET_TSC_KHZ, 1000200, NULL, 0), 0);
+	ck_assert_int_eq(ask(CHANNEL_VM, KVM_GET_TSC_KHZ, 0, NULL, 0), 1000200);
+	ck_assert_int_eq(ask(CHANNEL_VM, KVM_SET_TSC_KHZ, 0, NULL, 0), 0);
+	ck_assert_int_eq(ask(CHANNEL_VM, KVM_GET_TSC_KHZ, 0, NULL, 0), 1000000);
 }
 END_TEST
 
@@ -254,6 +332,10 @@ Suite *suite_control(void)
 	tcase_add_test(tcase, errnos);
 	tcase_add_test(tcase, routing_counts);
 	tcase_add_loop_test(tcase, vcpu_area, 0, 5);
+	tcase_add_loop_test(tcase, vcpu_fails_late, 0, 2);
+	tcase_add_test(tcase, vcpu_limits);
+	tcase_add_test(tcase, boot_cpu);
+	tcase_add_test(tcase, tsc_khz);
 	tcase_add_loop_test(tcase, random_messages, 0, 4);
 	suite_add_tcase(suite, tcase);
 	return suite;

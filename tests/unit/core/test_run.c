@@ -116,6 +116,7 @@ END_TEST
 START_TEST(init_and_sipi)
 {
 	m.vcpu->id = 1;
+	m.vcpu->apic_base &= ~(uint64_t)APIC_BASE_BSP;
 	m.vcpu->mp_state = KVM_MP_STATE_RUNNABLE;
 	m.vcpu->lapic.init_pending = 1;
 	m.vcpu->lapic.sipi_vector = 0x19a;
@@ -133,7 +134,7 @@ START_TEST(sipi_alone)
 	m.vcpu->lapic.sipi_vector = 0x19a;
 	machine_run(0, KVM_EXIT_SHUTDOWN);
 	ck_assert_uint_eq(m.fake.entry[0].rip, CODE);
-	ck_assert_uint_eq(m.vcpu->lapic.sipi_vector, 0);
+	ck_assert_uint_eq(m.vcpu->lapic.sipi_vector, 0x9a); /* the vector stays, nothing is pending */
 }
 END_TEST
 

@@ -1,0 +1,280 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/* What KVM's guests ask of it for several vCPUs: steal time, the preempted mark, kicks, hypercalls. */
+#define _GNU_SOURCE
+#include <linux/kvm_para.h>
+#include <sched.h>
+#include <time.h>
+
+#include "machine.h"
+#include "msr.h"
+#include "sys.h"
+
+#define AREA 0x3000
+
+static struct kvm_steal_time *area(void)
+{
+	return (struct kvm_steal_time *)(m.ram + AREA);
+}
+
+static void setup(void)
+{
+	machine_start(true);
+	m.vm.vcpus = 2; /* the second one is nobody that anything here asks */
+	m.vm.vcpu[1] = m.vcpu;
+	ck_assert_int_eq(msr_write(m.vcpu, MSR_KVM_STEAL_TIME, AREA | 1, false), 0);
+}
+
+static uint64_t now_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000 + (uint64_t)ts.tv_nsec;
+}
+
+/* The real frequency of this machine's TSC: the shadow's arithmetic is held against the system's clock. */
+static void tsc_measure(void)
+{
+	uint64_t ns = now_ns(), tsc = cpu_rdtsc(), took;
+
+	while ((took = now_ns() - ns) < 20000000)
+		;
+	m.vm.info.tsc_khz = (uint32_t)((cpu_rdtsc() - tsc) * 1000000 / took);
+}
+
+static void spin(uint64_t ns)
+{
+	uint64_t end = now_ns() + ns;
+
+	while (now_ns() < end)
+		;
+}
+
+static uint64_t cpu_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000 + (uint64_t)ts.tv_nsec;
+}
+
+START_TEST(steal_msr)
+{
+	uint64_t value;
+
+	ck_assert_int_eq(msr_read(m.vcpu, MSR_KVM_STEAL_TIME, &value, false), 0);
+	ck_assert_uint_eq(value, AREA | 1);
+	for (unsigned int bit = 1; bit < 6; bit++)
+		ck_assert_int_eq(msr_write(m.vcpu, MSR_KVM_STEAL_TIME, AREA | 1 | 1 << bit, false), -1);
+	/* memory that is not there is the guest's loss */
+	ck_assert_int_eq(msr_write(m.vcpu, MSR_KVM_STEAL_TIME, DEVICE | 1, false), 0);
+	ck_assert_int_eq(msr_write(m.vcpu, MSR_KVM_STEAL_TIME, AREA, false), 0);
+	machine_run(0, KVM_EXIT_SHUTDOWN);
+	ck_assert_uint_eq(area()->preempted, 0);
+}
+END_TEST
+
+/* Time in which the thread could not run counts; what it ran, halted or was with the VMM does not. */
+START_TEST(steal_counts)
+{
+	struct timespec pause = { 0, 30000000 };
+	uint64_t begun, ran, stolen;
+
+	tsc_measure();
+	ck_assert_int_eq(msr_write(m.vcpu, MSR_KVM_STEAL_TIME, AREA | 1, false), 0);
+	area()->steal = 0;
+	begun = now_ns();
+	ran = cpu_ns();
+	switch (_i) {
+	case 0: /* off the CPU without having asked for it: as if preempted */
+		nanosleep(&pause, NULL);
+		steal_look(m.vcpu);
+		ck_assert_uint_ge(area()->steal, 29000000);
+		break;
+	case 1:
+		spin(30000000);
+		steal_look(m.vcpu);
+		break;
+	case 2: /* with the VMM */
+		steal_run_end(m.vcpu);
+		nanosleep(&pause, NULL);
+		steal_run_begin(m.vcpu);
+		spin(2000000);
+		steal_look(m.vcpu);
+		begun += 30000000;
+		break;
+	case 3: { /* halted; the wake-up came after a third of it */
+		uint64_t from = cpu_rdtsc(), woken;
+
+		nanosleep(&pause, NULL);
+		woken = from + (cpu_rdtsc() - from) / 3;
+		atomic_store(&m.vcpu->steal.woken, woken);
+		steal_halted(m.vcpu, from, cpu_rdtsc(), 0);
+		steal_look(m.vcpu);
+		ck_assert_uint_ge(area()->steal, 19000000);
+		begun += 10000000;
+		break;
+	}
+	}
+	/* At no time more than the thread was off the CPU, and the rest of the time was stolen by this machine's load. */
+	stolen = now_ns() - begun;
+	ran = cpu_ns() - ran;
+	stolen = stolen > ran ? stolen - ran : 0;
+	ck_assert_uint_le(area()->steal, stolen + 1000000);
+	ck_assert_uint_eq(area()->version & 1, 0);
+	ck_assert_uint_ge(area()->version, 2);
+}
+END_TEST
+
+static void mark_seen(struct umbra_run *run)
+{
+	(void)run;
+	ck_assert_uint_eq(area()->preempted, 0);
+}
+
+/* Marked while the VMM has it, not while it runs; what was left there is done before the next entry. */
+START_TEST(mark)
+{
+	struct fake_step *step = fake_push(&m.fake, VMEXIT_IO, 2);
+
+	step->exit.io.size = 1;
+	step->act = mark_seen;
+	machine_run(0, KVM_EXIT_IO);
+	ck_assert_uint_eq(area()->preempted, KVM_VCPU_PREEMPTED);
+	ck_assert_uint_eq(m.fake.entry[0].flags & UMBRA_RUN_FLUSH_TLB, UMBRA_RUN_FLUSH_TLB); /* after reset */
+	if (_i)
+		area()->preempted |= KVM_VCPU_FLUSH_TLB;
+	fake_push(&m.fake, VMEXIT_CPUID, 2)->act = mark_seen;
+	machine_run(0, KVM_EXIT_SHUTDOWN);
+	ck_assert_uint_eq(m.fake.entry[1].flags & UMBRA_RUN_FLUSH_TLB, _i ? UMBRA_RUN_FLUSH_TLB : 0);
+}
+END_TEST
+
+/* An instruction that is half-done goes on with the translations that it had: nobody may take its TLB as flushed. */
+START_TEST(no_mark_half_done)
+{
+	static const uint8_t load[] = { 0xa1, 0x00, 0x00, 0x00, 0xd0 }; /* mov eax, [DEVICE] */
+	struct fake_step *step = fake_push(&m.fake, VMEXIT_MEM, 0);
+
+	machine_code(load, sizeof(load));
+	step->exit.mem.gpa = DEVICE;
+	step->exit.mem.access = UMBRA_MEM_READ;
+	machine_run(0, KVM_EXIT_MMIO);
+	ck_assert_uint_eq(area()->preempted, 0);
+	machine_run(0, KVM_EXIT_SHUTDOWN);
+}
+END_TEST
+
+/* One vCPU alone has nobody who would look. */
+START_TEST(no_mark_alone)
+{
+	m.vm.vcpus = 1;
+	machine_run(0, KVM_EXIT_SHUTDOWN);
+	ck_assert_uint_eq(area()->preempted, 0);
+}
+END_TEST
+
+/* INIT takes the addresses away that the guest has given. */
+START_TEST(init_switches_off)
+{
+	uint64_t value = 1;
+
+	ck_assert_int_eq(msr_write(m.vcpu, MSR_KVM_SYSTEM_TIME_NEW, 0x4001, false), 0);
+	m.vcpu->lapic.init_pending = 1;
+	m.vcpu->pv_unhalt = 1;
+	machine_run(0, KVM_EXIT_SHUTDOWN);
+	ck_assert_uint_eq(m.vcpu->mp_state, KVM_MP_STATE_RUNNABLE); /* the BSP */
+	ck_assert_int_eq(msr_read(m.vcpu, MSR_KVM_STEAL_TIME, &value, false), 0);
+	ck_assert_uint_eq(value, 0);
+	ck_assert_int_eq(msr_read(m.vcpu, MSR_KVM_SYSTEM_TIME_NEW, &value, false), 0);
+	ck_assert_uint_eq(value, 0);
+	ck_assert_uint_eq(m.vcpu->pv_unhalt, 0);
+	ck_assert_uint_eq(area()->preempted, 0);
+}
+END_TEST
+
+/* A kick ends a halt with interrupts off; one that comes before ends the next. */
+START_TEST(unhalt)
+{
+	m.run->rflags &= ~X86_RFLAGS_IF;
+	if (!_i)
+		fake_push(&m.fake, VMEXIT_HLT, 1);
+	else
+		m.vcpu->mp_state = KVM_MP_STATE_AP_RESET_HOLD;
+	m.vcpu->pv_unhalt = 1;
+	machine_run(0, KVM_EXIT_SHUTDOWN);
+	ck_assert_uint_eq(m.vcpu->mp_state, KVM_MP_STATE_RUNNABLE);
+	ck_assert_uint_eq(m.vcpu->pv_unhalt, 0);
+}
+END_TEST
+
+START_TEST(hypercalls)
+{
+	static const struct {
+		uint64_t nr, rbx, rcx, rdx, rsi;
+		int64_t rax;
+	} rows[] = {
+		{ KVM_HC_KICK_CPU, 0, 7, 0, 0, 0 },	/* nobody of that name */
+		{ KVM_HC_SCHED_YIELD, 0, 0, 0, 0, 0 },	/* itself */
+		{ KVM_HC_SCHED_YIELD, 9, 0, 0, 0, 0 },	/* nobody */
+		{ KVM_HC_SEND_IPI, 1, 0, 0, 0x30, 1 },	/* itself, fixed */
+		{ KVM_HC_SEND_IPI, 1, 0, 0, 0x400, 1 }, /* itself, NMI */
+		{ KVM_HC_SEND_IPI, 2, 0, 0, 0x30, 0 },	/* nobody */
+		{ KVM_HC_SEND_IPI, 1, 0, 0, 0x530, -KVM_EINVAL },
+		{ KVM_HC_CLOCK_PAIRING, AREA, 0, 0, 0, -KVM_ENOSYS },
+	};
+
+	m.vm.vcpus = 1;
+	atomic_store(&m.vcpu->steal.on, false);
+	ck_assert(lapic_mmio_write(m.vcpu, 0xf0, 4, &(uint32_t) { 0x1ff }));
+	m.run->gpr[UMBRA_RAX] = rows[_i].nr;
+	m.run->gpr[UMBRA_RBX] = rows[_i].rbx;
+	m.run->gpr[UMBRA_RCX] = rows[_i].rcx;
+	m.run->gpr[UMBRA_RDX] = rows[_i].rdx;
+	m.run->gpr[UMBRA_RSI] = rows[_i].rsi;
+	fake_push(&m.fake, VMEXIT_HYPERCALL, _i & 1 ? 3 : 0);
+	machine_run(0, KVM_EXIT_SHUTDOWN);
+	ck_assert_uint_eq(m.fake.entry[1].gpr[UMBRA_RAX], (uint32_t)rows[_i].rax);
+	ck_assert_uint_eq(m.fake.entry[1].rip, CODE + 3);
+}
+END_TEST
+
+/* A TSC of its own: the clock's pages still agree, but nobody may use another vCPU's. */
+START_TEST(clock_stable)
+{
+	struct umbra_run other = *m.run;
+	struct vcpu second = { .vm = &m.vm, .run = &other, .id = 1 };
+	uint8_t *flags = m.ram + 0x4000 + 29;
+
+	m.vm.vcpu[1] = &second;
+	ck_assert_int_eq(msr_write(m.vcpu, MSR_KVM_SYSTEM_TIME_NEW, 0x4001, false), 0);
+	ck_assert_uint_eq(*flags & 1, 1);
+	ck_assert_int_eq(msr_write(m.vcpu, 0x10, 12345, false), 0); /* the TSC */
+	ck_assert_uint_eq(second.requests, VCPU_REQ_CLOCK);
+	machine_run(0, KVM_EXIT_SHUTDOWN);
+	ck_assert_uint_eq(*flags & 1, 0);
+	other.tsc_offset = m.run->tsc_offset;
+	vcpu_notify(m.vcpu, VCPU_REQ_CLOCK);
+	machine_run(0, KVM_EXIT_SHUTDOWN);
+	ck_assert_uint_eq(*flags & 1, 1);
+}
+END_TEST
+
+Suite *suite_pv(void)
+{
+	Suite *suite = suite_create("pv");
+	TCase *tcase = tcase_create("pv");
+
+	tcase_add_checked_fixture(tcase, setup, NULL);
+	tcase_add_test(tcase, steal_msr);
+	tcase_add_loop_test(tcase, steal_counts, 0, 4);
+	tcase_add_loop_test(tcase, mark, 0, 2);
+	tcase_add_test(tcase, no_mark_half_done);
+	tcase_add_test(tcase, no_mark_alone);
+	tcase_add_test(tcase, init_switches_off);
+	tcase_add_loop_test(tcase, unhalt, 0, 2);
+	tcase_add_loop_test(tcase, hypercalls, 0, 8);
+	tcase_add_test(tcase, clock_stable);
+	suite_add_tcase(suite, tcase);
+	return suite;
+}
