@@ -33,6 +33,7 @@ enum vmexit_reason {
 	VMEXIT_RDTSC,
 	VMEXIT_MONITOR,
 	VMEXIT_MWAIT,
+	VMEXIT_HYPERCALL,   /* VMCALL, VMMCALL: where hardware tells it from the others below */
 	VMEXIT_UNDEFINED,   /* an instruction that guests do not have (VMX, SVM, GETSEC, ...): owes the guest a #UD */
 	VMEXIT_TASK_SWITCH, /* [task] */
 	VMEXIT_TPR,	    /* the guest's TPR fell below tpr_threshold; after the instruction */

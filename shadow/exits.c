@@ -346,6 +346,7 @@ static int (*const handlers[VMEXIT_REASONS])(struct vcpu *) = {
 	[VMEXIT_RDTSC] = exit_rdtsc,
 	[VMEXIT_MONITOR] = exit_skip,
 	[VMEXIT_MWAIT] = exit_skip,
+	[VMEXIT_HYPERCALL] = exit_hypercall,
 	[VMEXIT_UNDEFINED] = exit_undefined,
 	[VMEXIT_TASK_SWITCH] = exit_task_switch,
 	[VMEXIT_TPR] = exit_resume,

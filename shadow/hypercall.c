@@ -5,25 +5,45 @@
 #include <string.h>
 
 #include "core.h"
+#include "sys.h"
 #include "vcpu.h"
 
+#define HYPERCALL_LEN 3 /* bytes */
 #define ICR_VECTOR 0xff
 #define ICR_MODE_SHIFT 8
 
-static int64_t hypercall_kick(struct vcpu *vcpu, uint32_t apic_id)
+static struct vcpu *vcpu_by_id(struct vm *vm, uint32_t apic_id)
 {
-	struct vm *vm = vcpu->vm;
 	uint32_t count = atomic_load(&vm->vcpus);
 
 	for (uint32_t i = 0; i < count; i++) {
-		struct vcpu *target = vm->vcpu[i];
+		struct vcpu *vcpu = __atomic_load_n(&vm->vcpu[i], __ATOMIC_ACQUIRE);
 
-		if (!target || target->id != apic_id)
-			continue;
+		if (vcpu->id == apic_id)
+			return vcpu;
+	}
+	return NULL;
+}
+
+/* Ends the target's halt, or its next one: guests' spin locks sleep so, with interrupts off. */
+static int64_t hypercall_kick(struct vcpu *vcpu, uint32_t apic_id)
+{
+	struct vcpu *target = vcpu_by_id(vcpu->vm, apic_id);
+
+	if (target) {
 		atomic_store(&target->pv_unhalt, 1);
 		vcpu_notify(target, VCPU_REQ_EVENT);
-		break;
 	}
+	return 0;
+}
+
+/* The guest waits for a vCPU that does not run. Which thread is next is the scheduler's choice, not ours. */
+static int64_t hypercall_yield(struct vcpu *vcpu, uint32_t apic_id)
+{
+	struct vcpu *target = vcpu_by_id(vcpu->vm, apic_id);
+
+	if (target && target != vcpu)
+		sys_sched_yield();
 	return 0;
 }
 
@@ -66,6 +86,8 @@ static int64_t hypercall(struct vcpu *vcpu, bool code64)
 		return 0;
 	case KVM_HC_KICK_CPU:
 		return hypercall_kick(vcpu, (uint32_t)a1);
+	case KVM_HC_SCHED_YIELD:
+		return hypercall_yield(vcpu, (uint32_t)bitmap[0]);
 	case KVM_HC_SEND_IPI:
 		if (!vm_has_lapics(vcpu->vm))
 			return -KVM_ENOSYS;
@@ -79,24 +101,27 @@ static int64_t hypercall(struct vcpu *vcpu, bool code64)
 /* VMCALL 0F 01 C1, VMMCALL 0F 01 D9 */
 static bool is_hypercall(const uint8_t *bytes, uint32_t have)
 {
-	return have == 3 && bytes[0] == 0x0f && bytes[1] == 0x01 && (bytes[2] == 0xc1 || bytes[2] == 0xd9);
+	return have == HYPERCALL_LEN && bytes[0] == 0x0f && bytes[1] == 0x01 && (bytes[2] == 0xc1 || bytes[2] == 0xd9);
+}
+
+int exit_hypercall(struct vcpu *vcpu)
+{
+	bool code64 = vcpu_code64(vcpu); /* fetches what the privilege level needs, too */
+	int64_t ret = hypercall(vcpu, code64);
+
+	vcpu->run->gpr[UMBRA_RAX] = code64 ? (uint64_t)ret : (uint32_t)ret;
+	if (!vcpu->exit.insn_len)
+		vcpu->exit.insn_len = HYPERCALL_LEN;
+	vcpu_skip_insn(vcpu);
+	return EXIT_RESUME;
 }
 
 int exit_undefined(struct vcpu *vcpu)
 {
-	uint8_t bytes[3];
-	bool code64;
-	int64_t ret;
+	uint8_t bytes[HYPERCALL_LEN];
 
-	if (!is_hypercall(bytes, access_fetch(vcpu, bytes, sizeof(bytes)))) {
-		inject_ud(vcpu);
-		return EXIT_RESUME;
-	}
-	code64 = vcpu_code64(vcpu);
-	ret = hypercall(vcpu, code64);
-	vcpu->run->gpr[UMBRA_RAX] = code64 ? (uint64_t)ret : (uint32_t)ret;
-	if (!vcpu->exit.insn_len)
-		vcpu->exit.insn_len = sizeof(bytes);
-	vcpu_skip_insn(vcpu);
+	if (is_hypercall(bytes, access_fetch(vcpu, bytes, sizeof(bytes))))
+		return exit_hypercall(vcpu);
+	inject_ud(vcpu);
 	return EXIT_RESUME;
 }
