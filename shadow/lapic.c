@@ -352,13 +352,12 @@ static void id_set(struct vcpu *vcpu)
 void lapic_registers_reset(struct vcpu *vcpu)
 {
 	struct lapic *lapic = &vcpu->lapic;
-	uint32_t id;
 
 	lapic_pv_eoi_cancel(vcpu);
 	lapic_timer_stop(lapic);
-	id = lapic_reg(lapic, APIC_ID);
-	memset(lapic->regs, 0, 4096);
-	lapic_set_reg(lapic, APIC_ID, id);
+	for (uint32_t offset = 0; offset < 4096; offset += 4) /* senders look at some of them meanwhile */
+		if (offset != APIC_ID)
+			lapic_set_reg(lapic, offset, 0);
 	lapic_set_reg(lapic, APIC_DFR, 0xffffffff);
 	lapic_set_reg(lapic, APIC_SVR, 0xff);
 	for (uint32_t offset = APIC_LVT_TIMER; offset <= APIC_LVT_ERROR; offset += 16)
