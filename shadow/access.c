@@ -15,6 +15,7 @@ struct access {
 	struct walk_regs regs;
 	struct emul_insn insn; /* where no other place is given */
 	bool quiet;	       /* raise nothing */
+	bool has_segments;
 	bool ram_only;
 	bool unfetchable; /* the instruction itself does not lie in memory */
 };
@@ -347,6 +348,30 @@ static void op_vec_write(struct emul_ctx *ctx, uint32_t reg, const void *data, u
 	xstate_mark(ctx, XSTATE_ZMM_HIGH);
 }
 
+static void segment_init(struct access *a, int nr)
+{
+	const struct umbra_segment *seg = &a->vcpu->run->seg[nr];
+
+	a->ctx.seg[nr] = (struct emul_segment) {
+		.base = seg->base,
+		.limit = seg->limit,
+		.attr = seg->attr,
+		.selector = seg->selector,
+	};
+}
+
+static void op_segments(struct emul_ctx *ctx)
+{
+	struct access *a = access_of(ctx);
+
+	if (a->has_segments)
+		return;
+	a->has_segments = true;
+	vcpu_fetch(a->vcpu, UMBRA_STATE_SEG_DATA);
+	for (int i = 0; i < 6; i++)
+		segment_init(a, i);
+}
+
 static const struct emul_ops access_ops = {
 	.read = op_read,
 	.write = op_write,
@@ -357,14 +382,18 @@ static const struct emul_ops access_ops = {
 	.vec_write = op_vec_write,
 	.probe_write = op_probe_write,
 	.batch = op_batch,
+	.segments = op_segments,
 	.library = op_library,
 };
+
+/* What the shim stores with each exit that is emulated: 64-bit code seldom uses its data segments. */
+#define WANT_ALWAYS (UMBRA_STATE_CR | UMBRA_STATE_SEG_CODE)
 
 static void access_init(struct access *a, struct vcpu *vcpu)
 {
 	struct umbra_run *run = vcpu->run;
 
-	vcpu_fetch(vcpu, UMBRA_STATE_CR | UMBRA_STATE_SEG_CODE | UMBRA_STATE_SEG_DATA);
+	vcpu_fetch(vcpu, WANT_ALWAYS);
 	a->ctx = (struct emul_ctx) {
 		.ops = &access_ops,
 		.opaque = a,
@@ -378,14 +407,16 @@ static void access_init(struct access *a, struct vcpu *vcpu)
 		.efer = run->efer,
 		.cpl = run->seg[UMBRA_SS].attr >> 5 & 3,
 	};
-	for (int i = 0; i < 6; i++)
-		a->ctx.seg[i] = (struct emul_segment) {
-			.base = run->seg[i].base,
-			.limit = run->seg[i].limit,
-			.attr = run->seg[i].attr,
-			.selector = run->seg[i].selector,
-		};
 	a->vcpu = vcpu;
+	a->has_segments = false;
+	if (vcpu_code64(vcpu)) {
+		segment_init(a, UMBRA_CS);
+		segment_init(a, UMBRA_SS);
+		run->want_emul = WANT_ALWAYS;
+	} else {
+		op_segments(&a->ctx);
+		run->want_emul = WANT_ALWAYS | UMBRA_STATE_SEG_DATA;
+	}
 	a->regs = vcpu_walk_regs(vcpu);
 	a->quiet = a->ram_only = false;
 	a->unfetchable = false;

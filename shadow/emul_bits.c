@@ -148,7 +148,7 @@ int exec_bit_count(struct emul *e)
 	else if (e->insn->arg == COUNT_TRAILING)
 		count = (uint64_t)__builtin_ctzll(value);
 	else
-		count = e->osize - 64 + (uint64_t)__builtin_clzll(value);
+		count = (uint64_t)__builtin_clzll(value) + e->osize - 64;
 	e->rflags &= ~(FLAG_CF | FLAG_ZF);
 	e->rflags |= (value ? 0 : FLAG_CF) | (count ? 0 : FLAG_ZF);
 	return emul_put(e, 0, count);

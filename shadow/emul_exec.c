@@ -118,7 +118,7 @@ int exec_exchange(struct emul *e)
 	return ret ? ret : emul_put(e, 0, old_reg);
 }
 
-/* The destination gets a write either way (SDM 2 CMPXCHG). Not atomic: see emul_write. */
+/* Memory gets a write either way (SDM 2 CMPXCHG); a register keeps even its upper half. Not atomic: see emul_write. */
 int exec_compare_exchange(struct emul *e)
 {
 	uint64_t old, value, acc = emul_reg_get(e, RAX, e->osize), flags = e->rflags;
@@ -129,7 +129,8 @@ int exec_compare_exchange(struct emul *e)
 	if (ret)
 		return ret;
 	alu_binary(ALU_CMP, acc, old, e->osize, &flags);
-	ret = emul_put(e, 0, acc == old ? value : old);
+	if (acc == old || e->op[0].kind == OPERAND_MEMORY)
+		ret = emul_put(e, 0, acc == old ? value : old);
 	if (!ret && acc != old)
 		emul_reg_put(e, RAX, e->osize, old);
 	e->rflags = flags;

@@ -52,13 +52,22 @@ static bool segment_ok(const struct emul *e, const struct emul_segment *seg, uin
 	return last <= seg->limit;
 }
 
+static uint64_t long_base(struct emul *e, uint32_t seg)
+{
+	if (seg < SEG_FS)
+		return 0;
+	if (e->ctx->ops->segments)
+		e->ctx->ops->segments(e->ctx);
+	return e->ctx->seg[seg].base;
+}
+
 bool emul_linear_ok(struct emul *e, uint32_t seg, uint64_t offset, uint32_t len, enum emul_access access)
 {
 	uint64_t gva;
 
 	if (!e->long64)
 		return segment_ok(e, &e->ctx->seg[seg], offset, len, access);
-	gva = offset + (seg >= SEG_FS ? e->ctx->seg[seg].base : 0);
+	gva = offset + long_base(e, seg);
 	return canonical(gva) && canonical(gva + len - 1) && (int64_t)(gva ^ (gva + len - 1)) >= 0;
 }
 
@@ -67,7 +76,7 @@ int emul_linear(struct emul *e, uint32_t seg, uint64_t offset, uint32_t len, enu
 	if (!emul_linear_ok(e, seg, offset, len, access))
 		return emul_raise(e, seg == SEG_SS ? VEC_SS : VEC_GP, true);
 	if (e->long64)
-		*gva = offset + (seg >= SEG_FS ? e->ctx->seg[seg].base : 0);
+		*gva = offset + long_base(e, seg);
 	else
 		*gva = (offset + e->ctx->seg[seg].base) & 0xffffffff;
 	if (e->ctx->cpl == 3 && (e->ctx->cr0 & CR0_AM) && (e->rflags & FLAG_AC) && len <= 8 && !(len & (len - 1)) &&
@@ -148,6 +157,8 @@ static int operand_get(struct emul *e, uint32_t nr, uint64_t *value, enum emul_a
 		*value = op->value;
 		return EMUL_OK;
 	case OPERAND_SEGMENT:
+		if (e->long64 && e->ctx->ops->segments)
+			e->ctx->ops->segments(e->ctx);
 		*value = e->ctx->seg[op->reg].selector;
 		return EMUL_OK;
 	case OPERAND_MEMORY:

@@ -49,6 +49,8 @@ struct emul_ops {
 	 * one to memory? false where memory is a device's, which gets its elements one by one.
 	 */
 	bool (*batch)(struct emul_ctx *ctx, bool in, uint16_t port, uint64_t gva, uint32_t len);
+	/* Optional: fills in seg[] of DS, ES, FS, GS, which 64-bit code seldom needs; in other code they are there. */
+	void (*segments)(struct emul_ctx *ctx);
 	/* Optional: around a call of the decoder's library, which may use vector registers. */
 	void (*library)(struct emul_ctx *ctx, bool enter);
 };

@@ -206,6 +206,7 @@ struct walk_regs vcpu_walk_regs(struct vcpu *vcpu)
 		.rflags = run->rflags,
 		.pdpte = vcpu->vm->info.hw == UMBRA_HW_VMX ? (const uint64_t *)run->pdpte : NULL,
 		.maxphyaddr = vcpu->maxphyaddr,
+		.cache = vcpu->walks,
 	};
 }
 

@@ -258,60 +258,189 @@ static enum emul_result emulate_once(void)
 	return result;
 }
 
+/* Once through both: 1 executed, 0 #DE from both, -1 unknown to this CPU. */
+static int round_once(const struct row *row)
+{
+	enum emul_result result;
+	int nr;
+
+	memset(&emulated, 0, sizeof(emulated));
+	state_init(&emulated, row->kind);
+	emulated.avx = !!__builtin_cpu_supports("avx2");
+	native = emulated;
+	memcpy(buffer_before, buffer, BUFFER);
+	result = emulate_once();
+	memcpy(buffer_emulated, buffer, BUFFER);
+	memcpy(buffer, buffer_before, BUFFER);
+	nr = native_try();
+	if (nr == SIGILL)
+		return -1;
+	if (nr == SIGFPE) {
+		ck_assert_msg(result == EMUL_FAULT && fault_vector == 0, "%s: no #DE", row->name);
+		if (memcmp(buffer_emulated, buffer_before, BUFFER))
+			ck_abort_msg("%s: #DE changed memory", row->name);
+		return 0;
+	}
+	ck_assert_msg(result == EMUL_DONE, "%s: result %d", row->name, result);
+	for (int i = 0; i < 16; i++) {
+		if (i != 4 && native.gpr[i] != emulated.gpr[i])
+			ck_abort_msg("%s: register %d is %llx, the CPU has %llx", row->name, i,
+				     (unsigned long long)emulated.gpr[i], (unsigned long long)native.gpr[i]);
+	}
+	if ((native.rflags ^ emulated.rflags) & FLAGS & ~row->undefined)
+		ck_abort_msg("%s: flags %llx, the CPU has %llx", row->name, (unsigned long long)emulated.rflags,
+			     (unsigned long long)native.rflags);
+	if (memcmp(native.vec, emulated.vec, sizeof(native.vec)))
+		ck_abort_msg("%s: vector registers differ", row->name);
+	if (memcmp(buffer, buffer_emulated, BUFFER))
+		ck_abort_msg("%s: memory differs", row->name);
+	return 1;
+}
+
+static void code_set(const struct row *row)
+{
+	memset(code_page, 0xc3, 32); /* RET */
+	memcpy(code_page, row->code, row->len);
+}
+
+static void native_setup(void)
+{
+	code_page = mmap(NULL, 4096, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	ck_assert_ptr_ne(code_page, MAP_FAILED);
+	memset(code_page, 0xc3, 4096);
+	signal(SIGFPE, on_signal);
+	signal(SIGILL, on_signal);
+}
+
+static void native_teardown(void)
+{
+	munmap(code_page, 4096);
+}
+
 START_TEST(test_row)
 {
 	const struct row *row = &rows[_i];
 	uint32_t executed = 0;
-	enum emul_result result;
-	int nr;
 
 	if (row->kind == VEX && !__builtin_cpu_supports("avx2")) {
 		printf("SKIPPED, no AVX2 on this CPU: %s\n", row->name);
 		return;
 	}
-	code_page = mmap(NULL, 4096, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	ck_assert_ptr_ne(code_page, MAP_FAILED);
-	memset(code_page, 0xc3, 4096); /* RET */
-	memcpy(code_page, row->code, row->len);
-	signal(SIGFPE, on_signal);
-	signal(SIGILL, on_signal);
+	code_set(row);
 	for (int round = 0; round < ROUNDS; round++) {
-		memset(&emulated, 0, sizeof(emulated));
-		state_init(&emulated, row->kind);
-		emulated.avx = !!__builtin_cpu_supports("avx2");
-		native = emulated;
-		memcpy(buffer_before, buffer, BUFFER);
-		result = emulate_once();
-		memcpy(buffer_emulated, buffer, BUFFER);
-		memcpy(buffer, buffer_before, BUFFER);
-		nr = native_try();
-		if (nr == SIGILL) {
+		int ret = round_once(row);
+
+		if (ret < 0) {
 			printf("SKIPPED, unknown to this CPU: %s\n", row->name);
 			return;
 		}
-		if (nr == SIGFPE) {
-			ck_assert_msg(result == EMUL_FAULT && fault_vector == 0, "%s: no #DE", row->name);
-			if (memcmp(buffer_emulated, buffer_before, BUFFER))
-				ck_abort_msg("%s: #DE changed memory", row->name);
-			continue;
-		}
-		ck_assert_msg(result == EMUL_DONE, "%s: result %d", row->name, result);
-		executed++;
-		for (int i = 0; i < 16; i++) {
-			if (i != 4 && native.gpr[i] != emulated.gpr[i])
-				ck_abort_msg("%s: register %d is %llx, the CPU has %llx", row->name, i,
-					     (unsigned long long)emulated.gpr[i], (unsigned long long)native.gpr[i]);
-		}
-		if ((native.rflags ^ emulated.rflags) & FLAGS & ~row->undefined)
-			ck_abort_msg("%s: flags %llx, the CPU has %llx", row->name, (unsigned long long)emulated.rflags,
-				     (unsigned long long)native.rflags);
-		if (memcmp(native.vec, emulated.vec, sizeof(native.vec)))
-			ck_abort_msg("%s: vector registers differ", row->name);
-		if (memcmp(buffer, buffer_emulated, BUFFER))
-			ck_abort_msg("%s: memory differs", row->name);
+		executed += (uint32_t)ret;
 	}
 	ck_assert_msg(executed > ROUNDS / 20, "%s: executed %u times", row->name, executed);
-	munmap(code_page, 4096);
+}
+END_TEST
+
+/* ---- whole groups of opcodes, with random operands each time ---- */
+
+#define B 1u
+#define W 2u
+#define D 4u
+#define Q 8u
+#define DQ (D | Q)
+#define WDQ (W | D | Q)
+#define MEMORY 16u /* no register as r/m */
+#define OSIZE 4
+#define NO_MODRM (-2)
+#define VECTOR (-3)
+#define SWEEP_ROUNDS 120
+
+struct sweep {
+	const char *name;
+	uint8_t prefix, map, first, last;
+	int reg;
+	uint32_t sizes;
+	uint32_t immediate;
+	uint64_t undefined;
+	enum kind kind;
+	bool count;
+};
+
+static const struct sweep sweeps[] = {
+#include "sweep_rows.h"
+};
+
+/* 0-15 but never rSP, which the calling code needs. AH to BH are 4-7 of bytes without REX. */
+static uint32_t random_register(bool byte, bool rex)
+{
+	uint32_t reg = random64() % (rex ? 16 : 8);
+
+	return reg == 4 && !(byte && !rex) ? 0 : reg;
+}
+
+static uint32_t sweep_code(const struct sweep *sweep, uint32_t size, uint8_t opcode, uint8_t *code)
+{
+	bool byte = size == B, rex = size == Q || (random64() & 1),
+	     direct = !(sweep->sizes & MEMORY) && !(random64() & 3);
+	uint32_t reg = random_register(byte, rex), rm = direct ? random_register(byte, rex) : 3 /* rbx */, at = 0;
+	uint32_t immediate = sweep->immediate == OSIZE && size == W ? 2 : sweep->immediate;
+
+	if (sweep->reg >= 0)
+		reg = (uint32_t)sweep->reg;
+	if (sweep->reg == VECTOR) {
+		reg = random64() & 1;
+		direct = false;
+	}
+	if (size == W)
+		code[at++] = 0x66;
+	if (sweep->prefix)
+		code[at++] = sweep->prefix;
+	if (rex)
+		code[at++] = (uint8_t)(0x40 | (size == Q ? 8 : 0) | (reg >> 3) << 2 | rm >> 3);
+	if (sweep->map)
+		code[at++] = 0x0f;
+	if (sweep->map == 2)
+		code[at++] = 0x38;
+	code[at++] = opcode;
+	if (sweep->reg != NO_MODRM) {
+		code[at++] = (uint8_t)((direct ? 0xc0 : 0x40) | (reg & 7) << 3 | (rm & 7));
+		if (!direct)
+			code[at++] = (uint8_t)(random64() % 4 * 16);
+	}
+	for (uint32_t i = 0; i < immediate; i++)
+		code[at++] = (uint8_t)(sweep->count ? 1 + random64() % (byte ? 7 : 15) : random64());
+	return at;
+}
+
+START_TEST(test_sweep)
+{
+	const struct sweep *sweep = &sweeps[_i];
+	uint32_t executed = 0, tried = 0;
+	uint8_t code[16];
+	char name[160];
+
+	for (uint32_t size = B; size <= Q; size <<= 1) {
+		for (uint32_t op = sweep->first; (sweep->sizes & size) && op <= sweep->last; op++) {
+			for (int round = 0; round < SWEEP_ROUNDS; round++) {
+				struct row row = { name, (const char *)code, 0, sweep->undefined, sweep->kind };
+				int ret, used;
+
+				row.len = sweep_code(sweep, size, (uint8_t)op, code);
+				used = snprintf(name, sizeof(name), "%s:", sweep->name);
+				for (uint32_t i = 0; i < row.len; i++)
+					used += snprintf(name + used, sizeof(name) - (size_t)used, " %02x", code[i]);
+				code_set(&row);
+				ret = round_once(&row);
+				if (ret < 0) {
+					printf("SKIPPED, unknown to this CPU: %s\n", name);
+					return;
+				}
+				executed += (uint32_t)ret;
+				tried++;
+			}
+		}
+	}
+	ck_assert_uint_ge(tried, SWEEP_ROUNDS);
+	ck_assert_msg(executed > tried / 20, "%s: executed %u times", sweep->name, executed);
 }
 END_TEST
 
@@ -322,6 +451,8 @@ int main(void)
 	SRunner *runner;
 	int failed;
 
+	tcase_add_checked_fixture(tcase, native_setup, native_teardown);
+	tcase_add_loop_test(tcase, test_sweep, 0, sizeof(sweeps) / sizeof(sweeps[0]));
 	tcase_add_loop_test(tcase, test_row, 0, sizeof(rows) / sizeof(rows[0]));
 	suite_add_tcase(suite, tcase);
 	runner = srunner_create(suite);
