@@ -77,6 +77,8 @@ static int take(struct vcpu *from, struct vcpu *to, const struct apic_msg *msg)
 		if (!lapic_sw_enabled(&to->lapic))
 			return 0;
 		interrupt(from, to, msg);
+		if (msg->taken)
+			*msg->taken |= 1ull << (to->id & 63);
 		return 1;
 	case APIC_NMI:
 		vcpu_notify(to, VCPU_REQ_NMI);

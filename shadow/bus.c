@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "core.h"
+#include "irqchip.h"
 #include "routing.h"
 #include "vcpu.h"
 
@@ -21,7 +22,7 @@ bool bus_has_mmio(struct vcpu *vcpu, uint64_t gpa)
 bool bus_mmio_read(struct vcpu *vcpu, uint64_t gpa, void *data, uint32_t len)
 {
 	if (!lapic_page(vcpu, gpa))
-		return false;
+		return vcpu->vm->irqchip && irqchip_mmio_read(vcpu->vm, gpa, data, len);
 	if (!lapic_mmio_read(vcpu, (uint32_t)(gpa & PAGE_MASK), len, data))
 		memset(data, 0, len);
 	return true;
@@ -35,23 +36,23 @@ bool bus_mmio_write(struct vcpu *vcpu, uint64_t gpa, const void *data, uint32_t 
 		lapic_mmio_write(vcpu, (uint32_t)(gpa & PAGE_MASK), len, data);
 		return true;
 	}
+	if (vcpu->vm->irqchip && irqchip_mmio_write(vcpu->vm, gpa, data, len))
+		return true;
 	memcpy(&value, data, len);
 	return eventfds_ioevent(vcpu->vm, false, gpa, len, value) || coalesced_write(vcpu->vm, false, gpa, data, len);
 }
 
 bool bus_port_in(struct vcpu *vcpu, uint16_t port, uint32_t size, void *data)
 {
-	(void)vcpu;
-	(void)port;
-	(void)size;
-	(void)data;
-	return false;
+	return vcpu->vm->irqchip && irqchip_port_in(vcpu->vm, port, size, data);
 }
 
 bool bus_port_out(struct vcpu *vcpu, uint16_t port, uint32_t size, const void *data)
 {
 	uint32_t value = 0;
 
+	if (vcpu->vm->irqchip && irqchip_port_out(vcpu->vm, port, size, data))
+		return true;
 	memcpy(&value, data, size);
 	return eventfds_ioevent(vcpu->vm, true, port, size, value) || coalesced_write(vcpu->vm, true, port, data, size);
 }

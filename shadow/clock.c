@@ -170,7 +170,7 @@ static uint64_t realtime_ns(void)
 {
 	struct sys_timespec now = { 0, 0 };
 
-	sys_call3(__NR_clock_gettime, CLOCK_REALTIME, (long)&now, 0);
+	sys_clock_gettime(CLOCK_REALTIME, &now);
 	return (uint64_t)now.sec * NS_PER_SEC + now.nsec;
 }
 

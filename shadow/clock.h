@@ -12,6 +12,7 @@ int clock_create(struct vm *vm);
 int clock_get(struct vm *vm, struct kvm_clock_data *data);	 /* KVM_GET_CLOCK */
 int clock_set(struct vm *vm, const struct kvm_clock_data *data); /* KVM_SET_CLOCK */
 uint64_t clock_host_tsc(void);
+int64_t clock_monotonic_ns(void);	/* CLOCK_MONOTONIC, as the KVM API's PIT state has it; any thread, no libc */
 uint64_t clock_guest_ns(struct vm *vm); /* kvmclock now, ns; any thread, no libc */
 /* MSR_KVM_SYSTEM_TIME(_NEW), MSR_KVM_WALL_CLOCK(_NEW): 0 or -1 (#GP) */
 int clock_write_system_time(struct vcpu *vcpu, uint64_t value);

@@ -1,23 +1,30 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
+#define _GNU_SOURCE
 #include "routing.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "sandbox.h"
+#include "sys.h"
 #include "vcpu.h"
 
 /*
  * The event thread: eventfds of the VMM become interrupts (irqfd) or requests to stop KVM_RUN (kick). The control thread
  * changes the set; an irqfd that is taken out raises nothing any more once that call is back.
+ * The time it sleeps at most is the PIT's: no timer needs a thread or a descriptor of its own.
  */
 
 #define IRQFDS_MAX 1024
 #define EVENTS 16
 #define TAG_IRQFD (1ull << 63)
+#define TAG_WAKE (1ull << 62)
+#define NS_PER_SEC 1000000000
 
 struct irqfd {
 	int fd; /* -1: free */
@@ -25,11 +32,13 @@ struct irqfd {
 	uint32_t cookie;     /* which eventfd it is, for the VMM as a whole */
 	uint32_t generation; /* an event for a former user of this place is not taken for this one */
 	bool drain;
+	int resample_fd; /* -1: the interrupt is an edge; else a level, and this tells the VMM of its end */
 };
 
 struct eventfds {
 	pthread_mutex_t lock; /* protects irqfd[], irqfds */
 	int epoll;
+	int wake_fd; /* eventfd: the PIT's time has changed */
 	pthread_t thread;
 	uint32_t irqfds; /* places ever used */
 	struct irqfd irqfd[IRQFDS_MAX];
@@ -53,6 +62,17 @@ static void drain(int fd)
 	(void)got;
 }
 
+static void irqfd_raise(struct vm *vm, const struct irqfd *irqfd)
+{
+	if (irqfd->resample_fd >= 0) {
+		irqchip_resample_raise(vm, irqfd->gsi);
+		return;
+	}
+	routing_set_irq(vm, irqfd->gsi, 1);
+	if (vm->irqchip) /* a pin's edge has two sides */
+		routing_set_irq(vm, irqfd->gsi, 0);
+}
+
 static void irqfd_event(struct vm *vm, uint64_t tag)
 {
 	struct eventfds *events = vm->eventfds;
@@ -63,7 +83,7 @@ static void irqfd_event(struct vm *vm, uint64_t tag)
 	if (irqfd->fd >= 0 && irqfd_tag(events, irqfd) == tag) {
 		if (irqfd->drain)
 			drain(irqfd->fd);
-		routing_set_irq(vm, irqfd->gsi, 1);
+		irqfd_raise(vm, irqfd);
 		atomic_fetch_add_explicit(&vm->irqfd_interrupts, 1, memory_order_relaxed);
 	}
 	pthread_mutex_unlock(&events->lock);
@@ -83,6 +103,21 @@ static void kick_event(struct vm *vm, uint64_t tag)
 		vcpu_notify(vcpu, VCPU_REQ_STOP);
 }
 
+void eventfds_wake(struct vm *vm)
+{
+	static const uint64_t one = 1;
+
+	sys_write(vm->eventfds->wake_fd, &one, sizeof(one));
+}
+
+static int events_wait(struct vm *vm, struct epoll_event *event)
+{
+	int64_t ns = irqchip_timer(vm);
+	struct timespec timeout = { .tv_sec = ns / NS_PER_SEC, .tv_nsec = ns % NS_PER_SEC };
+
+	return epoll_pwait2(vm->eventfds->epoll, event, EVENTS, ns < 0 ? NULL : &timeout, NULL);
+}
+
 static void *event_thread(void *opaque)
 {
 	struct vm *vm = opaque;
@@ -90,18 +125,41 @@ static void *event_thread(void *opaque)
 
 	sandbox_thread(SANDBOX_EVENT);
 	for (;;) {
-		int n = epoll_wait(vm->eventfds->epoll, event, EVENTS, -1);
+		int n = events_wait(vm, event);
 
 		if (n < 0 && errno != EINTR)
-			sandbox_die("event thread: epoll_wait failed");
+			sandbox_die("event thread: epoll_pwait2 failed");
 		for (int i = 0; i < n; i++) {
 			if (event[i].data.u64 & TAG_IRQFD)
 				irqfd_event(vm, event[i].data.u64);
+			else if (event[i].data.u64 & TAG_WAKE)
+				drain(vm->eventfds->wake_fd);
 			else
 				kick_event(vm, event[i].data.u64);
 		}
 	}
 	return NULL;
+}
+
+static int events_open(struct eventfds *events)
+{
+	struct epoll_event event = { .events = EPOLLIN, .data.u64 = TAG_WAKE };
+
+	events->epoll = epoll_create1(EPOLL_CLOEXEC);
+	events->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (events->epoll < 0 || events->wake_fd < 0 ||
+	    epoll_ctl(events->epoll, EPOLL_CTL_ADD, events->wake_fd, &event))
+		return -errno;
+	return 0;
+}
+
+static void events_free(struct eventfds *events)
+{
+	if (events->epoll >= 0)
+		close(events->epoll);
+	if (events->wake_fd >= 0)
+		close(events->wake_fd);
+	free(events);
 }
 
 int eventfds_start(struct vm *vm)
@@ -112,18 +170,16 @@ int eventfds_start(struct vm *vm)
 	if (!events)
 		return -ENOMEM;
 	pthread_mutex_init(&events->lock, NULL);
-	events->epoll = epoll_create1(EPOLL_CLOEXEC);
-	if (events->epoll < 0) {
-		ret = -errno;
-		free(events);
+	ret = events_open(events);
+	if (ret) {
+		events_free(events);
 		return ret;
 	}
 	vm->eventfds = events;
 	ret = pthread_create(&events->thread, NULL, event_thread, vm);
 	if (ret) {
 		vm->eventfds = NULL;
-		close(events->epoll);
-		free(events);
+		events_free(events);
 	}
 	return -ret;
 }
@@ -157,11 +213,21 @@ static struct irqfd *irqfd_place(struct eventfds *events)
 	return events->irqfds < IRQFDS_MAX ? &events->irqfd[events->irqfds] : NULL;
 }
 
-static int irqfd_assign(struct eventfds *events, const struct kvm_irqfd *args, uint32_t cookie, int *fd)
+static int irqfd_watch(struct eventfds *events, struct irqfd *irqfd)
 {
-	struct epoll_event event = { .events = EPOLLIN | EPOLLET };
+	struct epoll_event event = { .events = EPOLLIN | EPOLLET, .data.u64 = irqfd_tag(events, irqfd) };
+
+	if (!epoll_ctl(events->epoll, EPOLL_CTL_ADD, irqfd->fd, &event))
+		return 0;
+	return errno == EPERM ? -EINVAL : -errno; /* EPERM: a file that cannot be waited for, so no eventfd */
+}
+
+static int irqfd_assign(struct vm *vm, const struct kvm_irqfd *args, uint32_t cookie, int *fd, int *resample_fd)
+{
+	struct eventfds *events = vm->eventfds;
+	bool resample = args->flags & KVM_IRQFD_FLAG_RESAMPLE;
 	struct irqfd *irqfd;
-	int flags;
+	int flags, ret = 0;
 
 	for (uint32_t i = 0; i < events->irqfds; i++)
 		if (events->irqfd[i].fd >= 0 && events->irqfd[i].cookie == cookie)
@@ -172,28 +238,38 @@ static int irqfd_assign(struct eventfds *events, const struct kvm_irqfd *args, u
 	flags = fcntl(*fd, F_GETFL);
 	if (flags < 0)
 		return -errno;
+	/* Before the first event can come. */
+	if (resample)
+		ret = irqchip_resample_add(vm, args->gsi, cookie, *resample_fd);
+	if (ret)
+		return ret;
 	/* The VMM's descriptor stays as it is. One that blocks is not read: the VMM could be quicker. */
 	irqfd->drain = flags & O_NONBLOCK;
 	irqfd->gsi = args->gsi;
 	irqfd->cookie = cookie;
+	irqfd->resample_fd = resample ? *resample_fd : -1;
 	irqfd->generation++;
 	irqfd->fd = *fd;
-	event.data.u64 = irqfd_tag(events, irqfd);
-	if (epoll_ctl(events->epoll, EPOLL_CTL_ADD, *fd, &event)) {
-		irqfd->fd = -1;
-		if (irqfd == &events->irqfd[events->irqfds])
-			events->irqfds++;
-		return errno == EPERM ? -EINVAL : -errno; /* EPERM: a file that cannot be waited for, so no eventfd */
-	}
 	if (irqfd == &events->irqfd[events->irqfds])
 		events->irqfds++;
+	ret = irqfd_watch(events, irqfd);
+	if (ret) {
+		irqfd->fd = -1;
+		if (resample)
+			irqchip_resample_remove(vm, args->gsi, cookie);
+		return ret;
+	}
 	*fd = -1;
+	if (resample)
+		*resample_fd = -1;
 	return 0;
 }
 
 /* As on KVM, one that is not there is no error. */
-static int irqfd_deassign(struct eventfds *events, const struct kvm_irqfd *args, uint32_t cookie)
+static int irqfd_deassign(struct vm *vm, const struct kvm_irqfd *args, uint32_t cookie)
 {
+	struct eventfds *events = vm->eventfds;
+
 	for (uint32_t i = 0; i < events->irqfds; i++) {
 		struct irqfd *irqfd = &events->irqfd[i];
 
@@ -203,6 +279,12 @@ static int irqfd_deassign(struct eventfds *events, const struct kvm_irqfd *args,
 		epoll_ctl(events->epoll, EPOLL_CTL_DEL, irqfd->fd, NULL);
 		close(irqfd->fd);
 		irqfd->fd = -1;
+		if (irqfd->resample_fd < 0)
+			continue;
+		/* Then no vCPU thread writes to it any more. */
+		irqchip_resample_remove(vm, args->gsi, cookie);
+		close(irqfd->resample_fd);
+		irqfd->resample_fd = -1;
 	}
 	return 0;
 }
@@ -212,21 +294,20 @@ int eventfds_irqfd(struct vm *vm, const struct kvm_irqfd *irqfd, uint32_t cookie
 	struct eventfds *events = vm->eventfds;
 	int ret;
 
-	(void)resample_fd; /* never kept */
 	if (irqfd->flags & ~(KVM_IRQFD_FLAG_DEASSIGN | KVM_IRQFD_FLAG_RESAMPLE))
 		return -EINVAL;
 	if (!(irqfd->flags & KVM_IRQFD_FLAG_DEASSIGN)) {
 		/* Resampling needs an irqchip with level-triggered pins, as on KVM. */
-		if (!vm->split_irqchip || irqfd->flags & KVM_IRQFD_FLAG_RESAMPLE)
+		if (!vm_has_lapics(vm) || (irqfd->flags & KVM_IRQFD_FLAG_RESAMPLE && !vm->irqchip))
 			return -EINVAL;
-		if (*fd < 0)
+		if (*fd < 0 || (irqfd->flags & KVM_IRQFD_FLAG_RESAMPLE && *resample_fd < 0))
 			return -EBADF;
 	}
 	pthread_mutex_lock(&events->lock);
 	if (irqfd->flags & KVM_IRQFD_FLAG_DEASSIGN)
-		ret = irqfd_deassign(events, irqfd, cookie);
+		ret = irqfd_deassign(vm, irqfd, cookie);
 	else
-		ret = irqfd_assign(events, irqfd, cookie, fd);
+		ret = irqfd_assign(vm, irqfd, cookie, fd, resample_fd);
 	pthread_mutex_unlock(&events->lock);
 	return ret;
 }

@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "core.h"
+#include "irqchip.h"
 #include "sys.h"
 #include "vcpu.h"
 #include "vcpu_state.h"
@@ -297,14 +298,17 @@ static void exception_deliver(struct vcpu *vcpu)
 	}
 }
 
-static bool user_interrupt_due(struct vcpu *vcpu)
+/* The PIC's interrupt: of the one here or, by KVM_INTERRUPT, of the VMM's. */
+static bool pic_interrupt_due(struct vcpu *vcpu)
 {
+	if (vcpu->vm->irqchip)
+		return irqchip_pic_output(vcpu->vm) && lapic_accepts_pic(vcpu);
 	return vcpu->user_interrupt >= 0 && (!vm_has_lapics(vcpu->vm) || lapic_accepts_pic(vcpu));
 }
 
 static bool interrupt_due(struct vcpu *vcpu)
 {
-	return user_interrupt_due(vcpu) || (vm_has_lapics(vcpu->vm) && lapic_pending(vcpu) >= 0);
+	return pic_interrupt_due(vcpu) || (vm_has_lapics(vcpu->vm) && lapic_pending(vcpu) >= 0);
 }
 
 static bool interrupts_open(const struct vcpu *vcpu)
@@ -333,8 +337,8 @@ static void interrupt_take(struct vcpu *vcpu)
 {
 	int vector;
 
-	if (user_interrupt_due(vcpu)) { /* ExtINT goes before the LAPIC's own, as in KVM */
-		vector = vcpu->user_interrupt;
+	if (pic_interrupt_due(vcpu)) { /* ExtINT goes before the LAPIC's own, as in KVM */
+		vector = vcpu->vm->irqchip ? irqchip_pic_take(vcpu->vm) : vcpu->user_interrupt;
 		vcpu->user_interrupt = -1;
 	} else {
 		vector = lapic_pending(vcpu);
@@ -471,7 +475,7 @@ int inject_before_entry(struct vcpu *vcpu)
 	windows = events_hand_over(vcpu);
 	if (vcpu->svm)
 		windows |= iret_window(vcpu);
-	if (*(volatile uint8_t *)&vcpu->kvm->request_interrupt_window &&
+	if (*(volatile uint8_t *)&vcpu->kvm->request_interrupt_window && !vcpu->vm->irqchip &&
 	    (!vm_has_lapics(vcpu->vm) || lapic_accepts_pic(vcpu)))
 		windows |= UMBRA_ICPT_INTR_WINDOW;
 	if (vcpu->careful & CAREFUL_IRET) /* one instruction: nothing else may come of this entry */

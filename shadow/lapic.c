@@ -210,10 +210,14 @@ static uint8_t *pv_eoi_byte(struct vcpu *vcpu, uint64_t gpa)
 	return vm_gpa_to_hva(vcpu->vm, gpa, 4, true);
 }
 
-/* SDM 3A 11.8.5: the EOI is sent on for level-triggered interrupts, unless the guest suppresses that. */
-static bool eoi_leaves(const struct lapic *lapic, uint8_t vector)
+/* SDM 3A 11.8.5: the EOI is sent on for level-triggered interrupts, unless the guest suppresses that. The I/O APIC here wants
+ * to hear of some others, too. */
+static bool eoi_leaves(const struct vcpu *vcpu, uint8_t vector)
 {
-	return lapic->eoi_exit[vector >> 6] >> (vector & 63) & 1 && lapic_vector_test(lapic, APIC_TMR, vector);
+	const struct lapic *lapic = &vcpu->lapic;
+
+	return lapic->eoi_exit[vector >> 6] >> (vector & 63) & 1 &&
+	       (vcpu->vm->irqchip || lapic_vector_test(lapic, APIC_TMR, vector));
 }
 
 static void pv_eoi_offer(struct vcpu *vcpu, uint8_t vector)
@@ -222,8 +226,8 @@ static void pv_eoi_offer(struct vcpu *vcpu, uint8_t vector)
 	uint64_t gpa = lapic->pv_eoi_msr & ~3ull;
 	uint8_t *byte;
 
-	/* Another vector in IRR or ISR needs a look at this EOI, and so does the VMM's I/O APIC. */
-	if (lapic->irr_any || eoi_leaves(lapic, vector) || lapic->isr_any & (lapic->isr_any - 1))
+	/* Another vector in IRR or ISR needs a look at this EOI, and so does an I/O APIC. */
+	if (lapic->irr_any || eoi_leaves(vcpu, vector) || lapic->isr_any & (lapic->isr_any - 1))
 		return;
 	vm_read_lock(vcpu->vm);
 	byte = pv_eoi_byte(vcpu, gpa);
@@ -308,8 +312,12 @@ int lapic_eoi(struct vcpu *vcpu)
 	if (vector < 0)
 		return 0;
 	isr_end(lapic, vector);
-	if (!eoi_leaves(lapic, vector) || lapic_reg(lapic, APIC_SVR) & APIC_SVR_DIRECTED_EOI)
+	if (!eoi_leaves(vcpu, vector) || lapic_reg(lapic, APIC_SVR) & APIC_SVR_DIRECTED_EOI)
 		return 0;
+	if (vcpu->vm->irqchip) {
+		irqchip_eoi(vcpu, vector, lapic_vector_test(lapic, APIC_TMR, vector));
+		return 0;
+	}
 	vcpu->kvm->exit_reason = KVM_EXIT_IOAPIC_EOI;
 	vcpu->kvm->eoi.vector = vector;
 	lapic->eoi_exit_pending = true;

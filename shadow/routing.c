@@ -11,14 +11,19 @@
 #define MSI_REDIRECTION (1u << 3)
 #define MSI_LEVEL (1u << 15)
 
-/* One GSI. With a split irqchip all there is are MSIs: the VMM's I/O APIC pins as well. */
+#define CHIPS 3	    /* KVM_IRQCHIP_* */
+#define PINS_MAX 24 /* of a chip */
+
+/* One GSI: a message, or a pin each of some of the chips. With a split irqchip all are messages: the VMM's I/O APIC pins too. */
 struct route {
-	bool used;
+	bool msi;
+	uint8_t pin[CHIPS]; /* its number + 1; 0: none */
 	uint32_t address_lo, address_hi, data;
 };
 
 struct route_table {
-	uint32_t count; /* highest GSI in use + 1 */
+	uint32_t count;		      /* highest GSI in use + 1 */
+	int16_t gsi[CHIPS][PINS_MAX]; /* of a pin, + 1; 0: none */
 	struct route route[VM_MAX_ROUTES];
 };
 
@@ -27,10 +32,9 @@ struct route_table {
  * tables that a VMM sends while its guest boots cost neither memory nor a wait of the readers.
  */
 struct irq_routes {
-	pthread_mutex_t lock;
-	struct route_table *current; /* lock */
+	struct route_table *current; /* vm->irq_lock */
 	struct route_table *spare;   /* V */
-	/* A: vectors of level-triggered I/O APIC pins, for vCPU threads, which take no lock. */
+	/* A: vectors whose EOIs I/O APICs must hear of, for vCPU threads, which take no lock for it. */
 	_Atomic uint64_t level[4];
 };
 
@@ -48,7 +52,6 @@ int routing_create(struct vm *vm)
 		free(routes);
 		return -ENOMEM;
 	}
-	pthread_mutex_init(&routes->lock, NULL);
 	vm->routes = routes;
 	return 0;
 }
@@ -77,38 +80,68 @@ static bool msi_valid(const struct vm *vm, uint32_t address_hi)
 	return !vm->x2apic_api_32bit_ids || !(address_hi & 0xff);
 }
 
-static int table_add(const struct vm *vm, struct route_table *table, const struct kvm_irq_routing_entry *entry)
+static int table_add_msi(const struct vm *vm, struct route *route, const struct kvm_irq_routing_entry *entry)
 {
-	struct route *route;
-
-	/* KVM_IRQ_ROUTING_IRQCHIP: there is no irqchip with pins here, as with KVM's split one. */
-	if (entry->type != KVM_IRQ_ROUTING_MSI || entry->flags & ~KVM_MSI_VALID_DEVID)
+	if (entry->flags & ~KVM_MSI_VALID_DEVID || !msi_valid(vm, entry->u.msi.address_hi))
 		return -EINVAL;
-	if (entry->gsi >= VM_MAX_ROUTES || !msi_valid(vm, entry->u.msi.address_hi))
+	/* A message has its GSI to itself. */
+	if (route->msi || route->pin[0] || route->pin[1] || route->pin[2])
 		return -EINVAL;
-	route = &table->route[entry->gsi];
-	if (route->used)
-		return -EINVAL; /* an MSI has its GSI to itself */
-	*route = (struct route) {
-		.used = true,
-		.address_lo = entry->u.msi.address_lo,
-		.address_hi = entry->u.msi.address_hi,
-		.data = entry->u.msi.data,
-	};
-	if (entry->gsi >= table->count)
-		table->count = entry->gsi + 1;
+	route->msi = true;
+	route->address_lo = entry->u.msi.address_lo;
+	route->address_hi = entry->u.msi.address_hi;
+	route->data = entry->u.msi.data;
 	return 0;
 }
 
-/* Which vectors' EOIs the VMM's I/O APIC must hear of. Destinations do not matter: an APIC that has such a vector in
- * service as level-triggered got it from one of these pins. */
-static void level_vectors(const struct vm *vm, const struct route_table *table, uint64_t level[4])
+static int table_add_pin(struct route_table *table, struct route *route, const struct kvm_irq_routing_entry *entry)
+{
+	uint32_t chip = entry->u.irqchip.irqchip, pin = entry->u.irqchip.pin;
+
+	if (entry->flags || chip >= CHIPS || pin >= (chip == KVM_IRQCHIP_IOAPIC ? PINS_MAX : 8))
+		return -EINVAL;
+	if (route->msi || route->pin[chip])
+		return -EINVAL;
+	route->pin[chip] = pin + 1;
+	table->gsi[chip][pin] = entry->gsi + 1;
+	return 0;
+}
+
+static int table_add(const struct vm *vm, struct route_table *table, const struct kvm_irq_routing_entry *entry)
+{
+	struct route *route;
+	int ret = -EINVAL;
+
+	if (entry->gsi >= VM_MAX_ROUTES)
+		return -EINVAL;
+	route = &table->route[entry->gsi];
+	if (entry->gsi >= table->count)
+		table->count = entry->gsi + 1; /* even if it fails: what is below count is cleared the next time */
+	if (entry->type == KVM_IRQ_ROUTING_MSI)
+		ret = table_add_msi(vm, route, entry);
+	else if (entry->type == KVM_IRQ_ROUTING_IRQCHIP && vm->irqchip)
+		ret = table_add_pin(table, route, entry);
+	return ret;
+}
+
+int routing_gsi_of_locked(struct vm *vm, uint32_t chip, uint32_t pin)
+{
+	return vm->routes->current->gsi[chip][pin] - 1;
+}
+
+/* Which vectors' EOIs the I/O APIC must hear of, the VMM's or the one here. Destinations do not matter: an APIC that has such
+ * a vector in service as level-triggered got it from one of these pins. */
+static void level_vectors(struct vm *vm, const struct route_table *table, uint64_t level[4])
 {
 	memset(level, 0, 4 * sizeof(level[0]));
+	if (vm->irqchip) {
+		irqchip_eoi_vectors_locked(vm, level);
+		return;
+	}
 	for (uint32_t gsi = 0; gsi < table->count && gsi < vm->ioapic_pins; gsi++) {
 		const struct route *route = &table->route[gsi];
 
-		if (route->used && route->data & MSI_LEVEL)
+		if (route->msi && route->data & MSI_LEVEL)
 			level[(route->data & 0xff) >> 6] |= 1ull << (route->data & 63);
 	}
 }
@@ -137,6 +170,29 @@ static void scan_request(struct vm *vm)
 	}
 }
 
+/* New vectors are told to the vCPUs before anything can raise one. Those that go away do no harm until the next scan, so
+ * most changes make no vCPU leave its guest. */
+static void vectors_publish(struct vm *vm, const uint64_t level[4])
+{
+	if (level_add(vm->routes, level))
+		scan_request(vm);
+}
+
+static void vectors_drop(struct vm *vm, const uint64_t level[4])
+{
+	for (unsigned int n = 0; n < 4; n++)
+		atomic_store(&vm->routes->level[n], level[n]);
+}
+
+void routing_vectors_changed_locked(struct vm *vm)
+{
+	uint64_t level[4];
+
+	level_vectors(vm, vm->routes->current, level);
+	vectors_publish(vm, level);
+	vectors_drop(vm, level);
+}
+
 int routing_set(struct vm *vm, const struct kvm_irq_routing_entry *entries, uint32_t count)
 {
 	struct irq_routes *routes = vm->routes;
@@ -144,52 +200,81 @@ int routing_set(struct vm *vm, const struct kvm_irq_routing_entry *entries, uint
 	uint64_t level[4];
 	int ret;
 
-	if (!vm->split_irqchip || count > VM_MAX_ROUTES)
+	if (!vm_has_lapics(vm) || count > VM_MAX_ROUTES)
 		return -EINVAL;
 	memset(table->route, 0, table->count * sizeof(table->route[0]));
+	memset(table->gsi, 0, sizeof(table->gsi));
 	table->count = 0;
 	for (uint32_t i = 0; i < count; i++) {
 		ret = table_add(vm, table, &entries[i]);
 		if (ret)
 			return ret;
 	}
-	/* New level-triggered vectors are told to the vCPUs before the table can raise one. Those that go away do no harm
-	 * until the next scan, so most changes make no vCPU leave its guest. */
-	level_vectors(vm, table, level);
-	if (level_add(routes, level))
-		scan_request(vm);
-	pthread_mutex_lock(&routes->lock);
+	lock_take(&vm->irq_lock);
+	if (!vm->irqchip) {
+		level_vectors(vm, table, level);
+		vectors_publish(vm, level);
+	}
 	routes->spare = routes->current;
 	routes->current = table;
-	pthread_mutex_unlock(&routes->lock);
-	for (unsigned int n = 0; n < 4; n++)
-		atomic_store(&routes->level[n], level[n]);
+	if (vm->irqchip)
+		routing_vectors_changed_locked(vm); /* other pins may be the PIT's or a resampled line's */
+	else
+		vectors_drop(vm, level);
+	lock_drop(&vm->irq_lock);
 	return 0;
+}
+
+static int add_result(int sum, int ret)
+{
+	return ret < 0 ? sum : ret + (sum < 0 ? 0 : sum);
+}
+
+int routing_set_irq_locked(struct vm *vm, enum irq_source source, uint32_t gsi, int level, bool status)
+{
+	const struct route_table *table = vm->routes->current;
+	const struct route *route;
+	struct apic_msg msg;
+	int ret = -1;
+
+	if (gsi >= table->count)
+		return -1;
+	route = &table->route[gsi];
+	if (route->msi) {
+		if (!level)
+			return -1; /* a message has no falling edge */
+		msg = msi_message(vm, route->address_lo, route->address_hi, route->data);
+		return apic_deliver(vm, NULL, &msg);
+	}
+	for (uint32_t chip = 0; vm->irqchip && chip < CHIPS; chip++)
+		if (route->pin[chip])
+			ret = add_result(ret,
+					 irqchip_set_pin_locked(vm, chip, route->pin[chip] - 1, source, level, status));
+	return ret;
+}
+
+int routing_irq_line(struct vm *vm, uint32_t gsi, int level, bool status)
+{
+	int ret;
+
+	lock_take(&vm->irq_lock);
+	ret = routing_set_irq_locked(vm, IRQ_SOURCE_USER, gsi, level, status);
+	if (vm->irqchip)
+		irqchip_settle_locked(vm);
+	lock_drop(&vm->irq_lock);
+	return ret;
 }
 
 int routing_set_irq(struct vm *vm, uint32_t gsi, int level)
 {
-	struct irq_routes *routes = vm->routes;
-	struct route route = { 0 };
-	struct apic_msg msg;
-
-	if (!level)
-		return -1; /* a message has no falling edge */
-	pthread_mutex_lock(&routes->lock);
-	if (gsi < routes->current->count)
-		route = routes->current->route[gsi];
-	pthread_mutex_unlock(&routes->lock);
-	if (!route.used)
-		return -1;
-	msg = msi_message(vm, route.address_lo, route.address_hi, route.data);
-	return apic_deliver(vm, NULL, &msg);
+	return routing_irq_line(vm, gsi, level, false);
 }
 
 int routing_signal_msi(struct vm *vm, const struct kvm_msi *msi)
 {
 	struct apic_msg msg;
 
-	if (!vm->split_irqchip || msi->flags & ~KVM_MSI_VALID_DEVID || !msi_valid(vm, msi->address_hi))
+	if (!vm_has_lapics(vm) || msi->flags & ~KVM_MSI_VALID_DEVID || !msi_valid(vm, msi->address_hi))
 		return -EINVAL;
 	msg = msi_message(vm, msi->address_lo, msi->address_hi, msi->data);
 	return apic_deliver(vm, NULL, &msg);

@@ -83,6 +83,11 @@ static inline long sys_futex_wake(void *word, int shared)
 	return sys_call3(__NR_futex, (long)word, shared ? FUTEX_WAKE : FUTEX_WAKE_PRIVATE, 0x7fffffff);
 }
 
+static inline long sys_clock_gettime(int clock, struct sys_timespec *now)
+{
+	return sys_call3(__NR_clock_gettime, clock, (long)now, 0);
+}
+
 static inline uint64_t cpu_rdtsc(void)
 {
 	uint32_t low, high;

@@ -41,7 +41,11 @@ static const struct {
 	uint32_t cap;
 	int32_t value;
 } capabilities[] = {
-	{ KVM_CAP_IRQCHIP, 1 }, /* QEMU asks for it before a split irqchip too */
+	{ KVM_CAP_IRQCHIP, 1 },
+	{ KVM_CAP_PIT, 1 },
+	{ KVM_CAP_PIT2, 1 },
+	{ KVM_CAP_PIT_STATE2, 1 },
+	{ KVM_CAP_REINJECT_CONTROL, 1 },
 	{ KVM_CAP_SPLIT_IRQCHIP, 1 },
 	{ KVM_CAP_HLT, 1 },
 	{ KVM_CAP_USER_MEMORY, 1 },
@@ -69,6 +73,7 @@ static const struct {
 	{ KVM_CAP_IRQ_ROUTING, VM_MAX_ROUTES },
 	{ KVM_CAP_IRQ_INJECT_STATUS, 1 },
 	{ KVM_CAP_IRQFD, 1 },
+	{ KVM_CAP_IRQFD_RESAMPLE, 1 },
 	{ KVM_CAP_SIGNAL_MSI, 1 },
 	{ KVM_CAP_X2APIC_API, KVM_X2APIC_API_USE_32BIT_IDS | KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK },
 	{ KVM_CAP_TSC_DEADLINE_TIMER, 1 },

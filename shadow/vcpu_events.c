@@ -235,6 +235,8 @@ int state_interrupt(struct vcpu *vcpu, uint32_t vector)
 		vcpu->interrupt = (struct pending_interrupt) { .injected = true, .vector = vector };
 		return 0;
 	}
+	if (vcpu->vm->irqchip)
+		return -ENXIO; /* the PIC is here: nobody else has such interrupts */
 	if (vcpu->user_interrupt >= 0)
 		return -EEXIST;
 	vcpu->user_interrupt = vector;

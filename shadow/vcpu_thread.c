@@ -213,7 +213,7 @@ static int vcpu_block(struct vcpu *vcpu)
 /* Does the VMM wait until it can inject an interrupt of its own? (KVM_EXIT_IRQ_WINDOW_OPEN) */
 static bool window_for_user(struct vcpu *vcpu)
 {
-	return inject_can_take_interrupt(vcpu) && vcpu->user_interrupt < 0 &&
+	return !vcpu->vm->irqchip && inject_can_take_interrupt(vcpu) && vcpu->user_interrupt < 0 &&
 	       (!vm_has_lapics(vcpu->vm) || lapic_accepts_pic(vcpu));
 }
 
@@ -361,7 +361,8 @@ static void run_publish(struct vcpu *vcpu)
 	kvm->flags = 0;
 	kvm->cr8 = lapic_get_tpr(vcpu);
 	kvm->apic_base = vcpu->apic_base;
-	kvm->ready_for_interrupt_injection = window_for_user(vcpu);
+	/* With a PIC here the VMM has none to wait for, and KVM says so. */
+	kvm->ready_for_interrupt_injection = vcpu->vm->irqchip || window_for_user(vcpu);
 }
 
 int vcpu_run(struct vcpu *vcpu)

@@ -9,6 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "lock.h"
 #include "shim.h"
 
 #define VM_MAX_VCPUS UMBRA_MAX_VCPUS
@@ -73,7 +74,8 @@ struct vm {
 	struct kvm_coalesced_mmio_ring *ring;		   /* C: in the first vCPU's area, shared with the VMM */
 	atomic_uint ring_lock;				   /* of ring's end and coalesced_writes */
 	uint64_t coalesced_writes;			   /* counter; read by others without a lock */
-	struct irq_routes *routes;			   /* own lock: see routing.h */
+	struct lock irq_lock;				   /* inside every other lock; see irqchip.h */
+	struct irq_routes *routes;			   /* irq_lock */
 	struct eventfds *eventfds;			   /* own lock: see routing.h */
 	struct vcpu *vcpu[VM_MAX_VCPUS];		   /* A: set once */
 	atomic_uint vcpus;				   /* A */

@@ -6,6 +6,7 @@
 #include "channel.h"
 #include "clock.h"
 #include "core.h"
+#include "irqchip.h"
 #include "msr.h"
 #include "routing.h"
 #include "vcpu.h"
@@ -87,7 +88,7 @@ static int cap_split_irqchip(struct vm *vm, uint64_t pins)
 {
 	if (pins > VM_MAX_ROUTES)
 		return -EINVAL;
-	if (vm->split_irqchip || atomic_load(&vm->vcpus))
+	if (vm_has_lapics(vm) || atomic_load(&vm->vcpus))
 		return -EEXIST;
 	vm->ioapic_pins = (uint32_t)pins;
 	vm->split_irqchip = true;
@@ -194,7 +195,7 @@ static int64_t set_gsi_routing(struct vm *vm, struct call *call)
 	if (call->in_size < sizeof(routing))
 		return -EINVAL;
 	memcpy(&routing, call->in, sizeof(routing));
-	if (!vm->split_irqchip || routing.flags || routing.nr > VM_MAX_ROUTES ||
+	if (!vm_has_lapics(vm) || routing.flags || routing.nr > VM_MAX_ROUTES ||
 	    call->in_size != sizeof(routing) + routing.nr * sizeof(struct kvm_irq_routing_entry))
 		return -EINVAL;
 	return routing_set(vm, (const void *)((const uint8_t *)call->in + sizeof(routing)), routing.nr);
@@ -207,9 +208,9 @@ static int64_t irq_line(struct vm *vm, struct call *call, bool status)
 
 	if (!take(call, &level, sizeof(level)))
 		return -EINVAL;
-	if (!vm->split_irqchip)
+	if (!vm_has_lapics(vm))
 		return -ENXIO;
-	ret = routing_set_irq(vm, level.irq, level.level != 0);
+	ret = routing_irq_line(vm, level.irq, level.level != 0, status);
 	if (ret == -EINVAL)
 		return ret;
 	if (status) {
@@ -223,7 +224,7 @@ static int64_t signal_msi(struct vm *vm, struct call *call)
 {
 	struct kvm_msi msi;
 
-	if (!take(call, &msi, sizeof(msi)) || !vm->split_irqchip)
+	if (!take(call, &msi, sizeof(msi)) || !vm_has_lapics(vm))
 		return -EINVAL;
 	return routing_signal_msi(vm, &msi);
 }
@@ -233,7 +234,7 @@ static int64_t irqfd(struct vm *vm, struct call *call)
 	struct kvm_irqfd arg;
 	int none = -1;
 
-	if (!take(call, &arg, sizeof(arg)) || !vm->split_irqchip)
+	if (!take(call, &arg, sizeof(arg)) || !vm_has_lapics(vm))
 		return -EINVAL;
 	if (arg.flags & ~(uint32_t)(KVM_IRQFD_FLAG_DEASSIGN | KVM_IRQFD_FLAG_RESAMPLE))
 		return -EINVAL;
@@ -249,6 +250,68 @@ static int64_t ioeventfd(struct vm *vm, struct call *call)
 	if (!take(call, &arg, sizeof(arg)))
 		return -EINVAL;
 	return eventfds_ioeventfd(vm, &arg, call->cookie, call->nfds > 0 ? &call->fds[0] : &none);
+}
+
+/* ---- PIC, I/O APIC, PIT ---- */
+
+static int64_t get_irqchip(struct vm *vm, struct call *call)
+{
+	struct kvm_irqchip chip;
+	int ret;
+
+	if (!take(call, &chip, sizeof(chip)))
+		return -EINVAL;
+	ret = irqchip_get(vm, &chip);
+	if (!ret)
+		give(call, &chip, sizeof(chip));
+	return ret;
+}
+
+static int64_t set_irqchip(struct vm *vm, struct call *call)
+{
+	struct kvm_irqchip chip;
+
+	return take(call, &chip, sizeof(chip)) ? irqchip_set(vm, &chip) : -EINVAL;
+}
+
+static int64_t create_pit2(struct vm *vm, struct call *call)
+{
+	struct kvm_pit_config config;
+
+	return take(call, &config, sizeof(config)) ? irqchip_create_pit(vm, config.flags) : -EINVAL;
+}
+
+/* The older structure is the first part of the newer one. */
+static int64_t get_pit(struct vm *vm, struct call *call, uint32_t size)
+{
+	struct kvm_pit_state2 state;
+	int ret = irqchip_get_pit(vm, &state);
+
+	if (!ret)
+		give(call, &state, size);
+	return ret;
+}
+
+static int64_t set_pit(struct vm *vm, struct call *call)
+{
+	struct kvm_pit_state2 state;
+
+	memset(&state, 0, sizeof(state));
+	return take(call, &state, sizeof(struct kvm_pit_state)) ? irqchip_set_pit(vm, &state, false) : -EINVAL;
+}
+
+static int64_t set_pit2(struct vm *vm, struct call *call)
+{
+	struct kvm_pit_state2 state;
+
+	return take(call, &state, sizeof(state)) ? irqchip_set_pit(vm, &state, true) : -EINVAL;
+}
+
+static int64_t reinject_control(struct vm *vm, struct call *call)
+{
+	struct kvm_reinject_control control;
+
+	return take(call, &control, sizeof(control)) ? irqchip_set_reinject(vm, control.pit_reinject) : -EINVAL;
 }
 
 /* ---- the rest ---- */
@@ -337,18 +400,25 @@ int64_t vm_call(struct vm *vm, struct call *call)
 	case KVM_ENABLE_CAP:
 		return enable_cap(vm, call);
 	case KVM_CREATE_IRQCHIP:
-		return vm->split_irqchip ? -EEXIST : -ENODEV; /* no PIC and I/O APIC here: only the split irqchip */
+		return irqchip_create(vm);
 	case KVM_CREATE_PIT:
+		return irqchip_create_pit(vm, KVM_PIT_SPEAKER_DUMMY);
 	case KVM_CREATE_PIT2:
-		return -ENOENT; /* as without an irqchip */
+		return create_pit2(vm, call);
 	case KVM_GET_IRQCHIP:
+		return get_irqchip(vm, call);
 	case KVM_SET_IRQCHIP:
+		return set_irqchip(vm, call);
 	case KVM_GET_PIT:
+		return get_pit(vm, call, sizeof(struct kvm_pit_state));
 	case KVM_SET_PIT:
+		return set_pit(vm, call);
 	case KVM_GET_PIT2:
+		return get_pit(vm, call, sizeof(struct kvm_pit_state2));
 	case KVM_SET_PIT2:
+		return set_pit2(vm, call);
 	case KVM_REINJECT_CONTROL:
-		return -ENXIO;
+		return reinject_control(vm, call);
 	case KVM_CREATE_DEVICE:
 		return -ENODEV;
 	case KVM_SET_TSS_ADDR:

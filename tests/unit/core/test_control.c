@@ -149,12 +149,13 @@ START_TEST(errnos)
 	struct kvm_irq_level level = { .irq = 1 };
 	struct kvm_msi msi = { 0 };
 	struct kvm_irqfd irqfd = { 0 };
+	struct kvm_pit_config pit = { 0 };
 	uint64_t addr = 0xfffbc000;
 
 	ck_assert_int_eq(ask(CHANNEL_VM, KVM_CREATE_VM, 0, NULL, 0), -EEXIST);
 	ck_assert_int_eq(ask(CHANNEL_VM, KVM_CREATE_VM, 1, NULL, 0), -EINVAL);
-	ck_assert_int_eq(ask(CHANNEL_VM, KVM_CREATE_IRQCHIP, 0, NULL, 0), -ENODEV);
-	ck_assert_int_eq(ask(CHANNEL_VM, KVM_CREATE_PIT2, 0, NULL, 0), -ENOENT);
+	ck_assert_int_eq(ask(CHANNEL_VM, KVM_CREATE_IRQCHIP, 0, NULL, 0), -EINVAL); /* a vCPU is there */
+	ck_assert_int_eq(ask(CHANNEL_VM, KVM_CREATE_PIT2, 0, &pit, sizeof(pit)), -ENOENT);
 	ck_assert_int_eq(ask(CHANNEL_VM, KVM_GET_PIT2, 0, NULL, 0), -ENXIO);
 	ck_assert_int_eq(ask(CHANNEL_VM, KVM_SET_TSS_ADDR, 0xffffd000, NULL, 0), 0);
 	ck_assert_int_eq(ask(CHANNEL_VM, KVM_SET_TSS_ADDR, 0xffffe000, NULL, 0), -EINVAL);

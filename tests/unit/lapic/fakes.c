@@ -10,6 +10,8 @@
 #include "sandbox.h"
 
 uint64_t fake_tsc;
+int64_t fake_ns;
+unsigned int fake_wakes;
 bool fake_has_x2apic = true, fake_has_deadline = true;
 struct vm vm;
 struct vcpu *cpu;
@@ -26,6 +28,18 @@ static uint8_t pages[VM_MAX_VCPUS][4096] __attribute__((aligned(4096)));
 uint64_t clock_host_tsc(void)
 {
 	return fake_tsc;
+}
+
+int64_t clock_monotonic_ns(void)
+{
+	return fake_ns;
+}
+
+/* Where there is no event thread. */
+void __attribute__((weak)) eventfds_wake(struct vm *of)
+{
+	(void)of;
+	fake_wakes++;
 }
 
 void vcpu_notify(struct vcpu *vcpu, unsigned int requests)

@@ -14,6 +14,8 @@
 #define FAKE_RAM_SIZE 8192
 
 extern uint64_t fake_tsc;
+extern int64_t fake_ns; /* CLOCK_MONOTONIC */
+extern unsigned int fake_wakes;
 extern bool fake_has_x2apic, fake_has_deadline;
 extern struct vm vm;
 extern struct vcpu *cpu;			/* vm.vcpu[0] */
