@@ -17,6 +17,7 @@ struct step {
 	uint64_t value;
 };
 
+int int3_vectored(struct vcpu *vcpu); /* at an INT3 whose #BP is intercepted */
 void steps_run(struct guest *g, struct snippet code, const struct step *steps, size_t count);
 
 void exits_vectored(void);
@@ -39,6 +40,7 @@ void exits_mem_fault(void);
 void exits_flush_tlb(void);
 void exits_never_stored(void);
 void exits_raw(void);
+void exits_raw_svm(void);
 void exits_raw_refused(void);
 void exits_answers(void);
 void exits_output_only(void);

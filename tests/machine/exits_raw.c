@@ -72,8 +72,10 @@ void exits_raw(void)
 	struct guest g;
 	struct umbra_run *run;
 
-	if (info()->hw != UMBRA_HW_VMX)
-		skip_test("VMX's encodings");
+	if (is_svm()) {
+		exits_raw_svm();
+		return;
+	}
 	guest_new(&g, MODE_LONG64, code);
 	need(!vm_region(&g.vm, 1, 0, GPA_HOLE + 0x3000, (void *)UMBRA_PAGE_SIZE, UMBRA_PAGE_SIZE),
 	     "region"); /* nothing there */
@@ -110,20 +112,31 @@ void exits_raw_refused(void)
 		uint32_t hw_reason; /* 0: not said */
 		uint64_t cr4, rflags;
 		struct umbra_event inject;
+		uint64_t cr4_clear;
 	} cases[] = {
 		{ "CR4.VMXE", UMBRA_BAD_CR4, 0, 1 << 13 },
 		{ "RFLAGS bit 63", UMBRA_BAD_HARDWARE, 33, 0, 1ULL << 63 },
 		{ "event type 1", UMBRA_BAD_ENTRY, 7, 0, 0, { 0x40, 1, UMBRA_EVENT_VALID, 0, 0 } },
+		/* SVM */
+		{ "CR4.VMXE", UMBRA_BAD_CR4, 0, 1 << 13 },
+		{ "CR4 without PAE", UMBRA_BAD_HARDWARE, 0xffffffff, .cr4_clear = 1 << 5 },
+		{ "exception 0x40",
+		  UMBRA_BAD_HARDWARE,
+		  0xffffffff,
+		  0,
+		  0,
+		  { 0x40, UMBRA_EVENT_EXC, UMBRA_EVENT_VALID, 0, 0 } },
 	};
+	const int vmx_cases = 3;
 	struct guest g;
 	struct umbra_run *run;
 
 	guest_new(&g, MODE_LONG64, SNIPPET(out_loop));
 	run = g.vcpu.run;
-	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+	for (int i = is_svm() ? vmx_cases : 0; i < (is_svm() ? (int)ARRAY_SIZE(cases) : vmx_cases); i++) {
 		vcpu_load(&g.vcpu, MODE_LONG64, SNIPPET(out_loop));
 		run->want = UMBRA_STATE_RIP;
-		run->cr4 |= cases[i].cr4;
+		run->cr4 = (run->cr4 | cases[i].cr4) & ~cases[i].cr4_clear;
 		run->rflags |= cases[i].rflags;
 		run->inject = cases[i].inject;
 		raw_fill(run, EXIT_FIELDS);
@@ -132,7 +145,7 @@ void exits_raw_refused(void)
 		      "%s: reason %u rule %u", cases[i].what, run->exit.reason, run->exit.rule);
 		check(run->exit.valid == (cases[i].hw_reason ? run->want : 0), "%s: valid %llx", cases[i].what,
 		      (unsigned long long)run->exit.valid);
-		if (cases[i].hw_reason && info()->hw == UMBRA_HW_VMX)
+		if (cases[i].hw_reason)
 			check(run->exit.hw_reason == cases[i].hw_reason && run->exit.hw_info != 0xa5a5a5a5a5a5a5a5,
 			      "%s: hw_reason %u", cases[i].what, run->exit.hw_reason);
 		check(!(run->exit.event.flags & UMBRA_EVENT_VALID), "%s: an event", cases[i].what);
@@ -198,15 +211,15 @@ void exits_output_only(void)
 /* Reasons that the decoder does not know; no guest here reaches one, so they are written where the shim would. */
 void exits_unknown(void)
 {
-	static const uint32_t reasons[] = { 1, 37, 48, 49, 52, 61, 255, 256, 0x7fffffff, 0x80000021, ~0u };
+	static const uint32_t vmx[] = { 1, 37, 48, 49, 52, 61, 255, 256, 0x7fffffff, 0x80000021, ~0u };
+	static const uint32_t svm[] = { 0x60, 0x63, 0x66, 0x70, 0x79, 0x87, 0x400, 0x402, 0x7fffffff, 0x80000000, ~0u };
+	const uint32_t *reasons = is_svm() ? svm : vmx;
 	struct guest g;
 	struct umbra_run *run;
 
 	guest_new(&g, MODE_LONG64, SNIPPET(out_loop));
 	run = g.vcpu.run;
-	if (info()->hw != UMBRA_HW_VMX)
-		skip_test("VMX's numbers");
-	for (size_t i = 0; i < ARRAY_SIZE(reasons); i++) {
+	for (size_t i = 0; i < ARRAY_SIZE(vmx); i++) {
 		run->exit.reason = UMBRA_EXIT_HARDWARE;
 		run->exit.hw_reason = reasons[i];
 		run->exit.hw_info = 0x1234567800 + i;
@@ -239,23 +252,29 @@ void exits_never_stored(void)
 	run->msr.cstar = 0x8000000000000001;
 	run->msr.fmask = ~0ULL;
 	run->msr.tsc_aux = ~0ULL;
-	vcpu_skip(&g.vcpu);
+	run->rip += 2; /* RIP alone is dirty: nothing else is looked at */
+	run->dirty = UMBRA_STATE_RIP;
 	vcpu_expect_io(&g.vcpu, 0x80, "second");
 	check(run->exit.valid == UMBRA_STATE_ALL, "valid %llx", (unsigned long long)run->exit.valid);
 	for (unsigned int i = 0; i < 4; i++)
 		check(run->dr[i] == 0x1110 + i, "DR%u %llx", i, (unsigned long long)run->dr[i]);
-	check(run->xcr0 == ~0ULL, "XCR0 %llx", (unsigned long long)run->xcr0);
-	check(run->msr.star == ~0ULL && run->msr.lstar == 0x8000000000000000 && run->msr.cstar == 0x8000000000000001 &&
-		      run->msr.fmask == ~0ULL && run->msr.tsc_aux == ~0ULL,
-	      "MSRs %llx %llx %llx %llx %llx", (unsigned long long)run->msr.star, (unsigned long long)run->msr.lstar,
-	      (unsigned long long)run->msr.cstar, (unsigned long long)run->msr.fmask,
+	check(run->xcr0 == ~0ULL && run->msr.tsc_aux == ~0ULL, "XCR0 %llx, TSC_AUX %llx", (unsigned long long)run->xcr0,
 	      (unsigned long long)run->msr.tsc_aux);
+	/* These are in SVM's VMCB, and stored as they were handed in. */
+	if (is_svm())
+		check(!run->msr.star && !run->msr.lstar && !run->msr.cstar && !run->msr.fmask, "MSRs were not stored");
+	else
+		check(run->msr.star == ~0ULL && run->msr.lstar == 0x8000000000000000 &&
+			      run->msr.cstar == 0x8000000000000001 && run->msr.fmask == ~0ULL,
+		      "MSRs %llx %llx %llx %llx", (unsigned long long)run->msr.star, (unsigned long long)run->msr.lstar,
+		      (unsigned long long)run->msr.cstar, (unsigned long long)run->msr.fmask);
 	/* Those that a guest can change were stored over what is there. */
 	run->seg[UMBRA_FS].base = 0x123000;
 	run->cr3 = 0x7000;
 	run->gdtr.base = 0x5000;
 	run->msr.sysenter_esp = 0x1000;
-	vcpu_skip(&g.vcpu);
+	run->rip += 2;
+	run->dirty = UMBRA_STATE_RIP;
 	vcpu_expect_io(&g.vcpu, 0x80, "third");
 	check(!run->seg[UMBRA_FS].base && run->cr3 == GPA_ROOT && run->gdtr.base == GPA_GDT && !run->msr.sysenter_esp,
 	      "not stored: FS base %llx CR3 %llx GDTR %llx SYSENTER_ESP %llx",
@@ -348,6 +367,8 @@ void exits_answers(void)
 	struct umbra_run *run;
 	struct guest g;
 
+	if (is_svm())
+		skip_test("not on SVM");
 	guest_new(&g, MODE_LONG64, SNIPPET(answer_cpuid));
 	run = g.vcpu.run;
 	table = (struct umbra_answer *)((char *)run + UMBRA_ANSWERS_OFFSET);

@@ -51,6 +51,13 @@ void fpu_loop_run(struct fpu_loop *loop)
 			continue;
 		if (exit.reason == VMEXIT_IO && exit.io.port == PORT_DONE)
 			return;
+		/* Where INT3 cannot be intercepted, its handler: the vector goes, IRETQ comes next. */
+		if (exit.reason == VMEXIT_IO && exit.io.port == PORT_VECTORED) {
+			run->gpr[UMBRA_RSP] += 8;
+			run->rip += 2;
+			run->dirty |= UMBRA_STATE_RIP;
+			continue;
+		}
 		length = length_at(&loop->code, run->rip);
 		if (!length) {
 			loop->error = 1000 + (int)exit.reason;

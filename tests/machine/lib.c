@@ -313,6 +313,11 @@ int run_tests(const char *program, const struct test *tests, size_t count)
 
 /* ---- machine ---- */
 
+int is_svm(void)
+{
+	return info()->hw == UMBRA_HW_SVM;
+}
+
 int dev_open(void)
 {
 	int fd = -1;
@@ -473,7 +478,7 @@ void vcpu_create(struct vcpu *vcpu, struct vm *vm)
 	need(vcpu->fd >= 0, "UMBRA_VM_CREATE_VCPU: %s", strerror(-vcpu->fd));
 	vcpu->run = mmap(NULL, info()->run_size, PROT_READ | PROT_WRITE, MAP_SHARED, vcpu->fd, 0);
 	need(vcpu->run != MAP_FAILED, "mmap of the run area: %s", strerror(errno));
-	vcpu->read = info()->hw == UMBRA_HW_SVM ? exit_read_svm : exit_read_vmx;
+	vcpu->read = is_svm() ? exit_read_svm : exit_read_vmx;
 }
 
 void vcpu_destroy(struct vcpu *vcpu)
@@ -567,13 +572,52 @@ void guest_new(struct guest *guest, enum guest_mode mode, struct snippet code)
 
 /* ---- running ---- */
 
+/* SVM names no operands: from the guest's memory, where all of these guests' code lies at its linear address. */
+static const unsigned char *insn_at(struct vcpu *vcpu)
+{
+	const struct umbra_run *run = vcpu->run;
+
+	return vcpu->vm->mem + ((run->rip + (run->cr0 & 1 ? 0 : GPA_CODE)) & (GUEST_MEM - 1));
+}
+
+static void operands_read(struct vcpu *vcpu)
+{
+	struct vmexit *e = &vcpu->exit;
+	const unsigned char *code = insn_at(vcpu);
+	unsigned char rex = 0, gpr;
+
+	if ((e->reason != VMEXIT_CR || e->cr.gpr != VMEXIT_GPR_UNKNOWN) &&
+	    (e->reason != VMEXIT_DR || e->dr.gpr != VMEXIT_GPR_UNKNOWN))
+		return;
+	if ((*code & 0xf0) == 0x40)
+		rex = *code++;
+	gpr = (code[2] & 7) | (rex & 1 ? 8 : 0);
+	if (e->reason == VMEXIT_DR) {
+		e->dr.gpr = gpr;
+		return;
+	}
+	e->cr.gpr = gpr;
+	if (e->cr.op != VMEXIT_CR_UNKNOWN)
+		return;
+	if (code[1] == 0x22) {
+		e->cr.op = VMEXIT_CR_MOV_TO;
+	} else if (code[1] == 0x06) {
+		e->cr.op = VMEXIT_CR_CLTS;
+	} else if (code[1] == 0x01) {
+		e->cr.op = VMEXIT_CR_LMSW;
+		e->cr.lmsw = (uint16_t)vcpu->run->gpr[gpr];
+	}
+}
+
 /* Other threads of some tests write to the run area: what is decoded is a copy. */
 void vcpu_decode(struct vcpu *vcpu)
 {
 	struct umbra_run copy;
 
+	copy.rip = vcpu->run->rip;
 	copy.exit = *(volatile struct umbra_exit *)&vcpu->run->exit;
 	vcpu->read(&copy, &vcpu->exit);
+	operands_read(vcpu);
 }
 
 int vcpu_run(struct vcpu *vcpu)
@@ -606,9 +650,7 @@ uint32_t vcpu_exit(struct vcpu *vcpu)
 /* Lengths of the few instructions that exit in these tests, for hardware that does not tell. */
 unsigned int insn_length(struct vcpu *vcpu)
 {
-	const struct umbra_run *run = vcpu->run;
-	uint64_t gpa = run->rip + (run->cr0 & 1 ? 0 : GPA_CODE);
-	const unsigned char *code = vcpu->vm->mem + (gpa & (GUEST_MEM - 1));
+	const unsigned char *code = insn_at(vcpu);
 	unsigned int n = 0;
 
 	while (code[n] == 0x66 || code[n] == 0x67 || code[n] == 0xf2 || code[n] == 0xf3 || code[n] == 0x64 ||
@@ -625,7 +667,7 @@ unsigned int insn_length(struct vcpu *vcpu)
 	}
 	switch (code[n + 1]) {
 	case 0x20 ... 0x23: /* MOV CR, DR */
-	case 0x01:	    /* XSETBV, MONITOR, VMCALL, ... with a register form */
+	case 0x01:	    /* LMSW, XSETBV, MONITOR, VMCALL, ... with a register form */
 		return n + 3;
 	default:
 		return n + 2;

@@ -132,6 +132,7 @@ int cpu_count_online(void);
 
 /* ---- machine ---- */
 const struct umbra_info *info(void);
+int is_svm(void);
 int dev_open(void);
 void vm_create(struct vm *vm, size_t size); /* memory of size bytes at gpa 0, slot 0; tables in it */
 int vm_region(struct vm *vm, uint32_t slot, uint64_t flags, uint64_t gpa, const void *addr, uint64_t size);

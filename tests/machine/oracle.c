@@ -154,6 +154,9 @@ static int io_trace(const unsigned char *mem, int in, uint16_t port, unsigned in
 			uint64_t word;
 
 			memcpy(&word, mem + rsp + 8 * (uint64_t)i, 8);
+			/* RFLAGS.RF of a fault: QEMU 7.2 does not set it when it delivers, KVM does when it injects. */
+			if (is_svm() && (i == 3 || i == 4))
+				word &= ~(1ULL << 16);
 			trace_add(" %llx", (unsigned long long)word);
 		}
 		trace_add("\n");
@@ -183,6 +186,8 @@ static void umbra_cr(struct vcpu *v)
 		run->cr0 = value | 0x10;
 	else if (v->exit.cr.op == VMEXIT_CR_MOV_TO && v->exit.cr.cr == 4)
 		run->cr4 = value;
+	else if (v->exit.cr.op == VMEXIT_CR_MOV_FROM)
+		run->gpr[v->exit.cr.gpr & 15] = v->exit.cr.cr ? run->cr4 : run->cr0;
 	else
 		need(0, "%s", vcpu_describe(v));
 	run->dirty |= UMBRA_STATE_CR;
