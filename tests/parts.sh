@@ -205,6 +205,18 @@ part_vmx_stress() { machine vmx-stress core.sh --cpus 2 --append "programs=fpu,k
 part_vmx_linux() { machine vmx-linux linux.sh; }
 part_vmx_life() { machine vmx-life life.sh --cpus 2 --append "scale=${UMBRA_SCALE:-100} rounds=${UMBRA_ROUNDS:-50}"; }
 part_svm_guests() { machine svm-guests guests.sh --hw svm --cpus 2 --mem 2048 --append "kills=${UMBRA_ROUNDS:-50}"; }
+# The module alone gets all of QEMU's CPU; real guests no XSAVE, see machine.sh.
+part_svm_core() { machine svm-core core.sh --hw svm --model max --cpus 2 --append "programs=smoke,negative,exits,oracle,hoststate scale=${UMBRA_SCALE:-100}"; }
+part_svm_stress() { machine svm-stress core.sh --hw svm --model max --cpus 2 --append "programs=fpu,kick,memory scale=${UMBRA_SCALE:-100}"; }
+part_svm_linux() { machine svm-linux linux.sh --hw svm --cpus 2 --mem 1536; }
+part_svm_life() { machine svm-life life.sh --hw svm --cpus 2 --mem 1536 --append "scale=${UMBRA_SCALE:-100} rounds=${UMBRA_ROUNDS:-50}"; }
+part_svm_refuse() {
+	case $part in
+	*-svm) machine "$part" refuse.sh --hw svm --model max,-svm --append "refuse=SVM" ;;
+	*-npt) machine "$part" refuse.sh --hw svm --model max,-npt --append "refuse=nested+paging" ;;
+	*-fsgsbase) machine "$part" refuse.sh --hw svm --model max,-fsgsbase --append "refuse=FSGSBASE" ;;
+	esac
+}
 part_vmx_refuse() {
 	case $part in
 	*-lynnfield) machine "$part" refuse.sh --model corei5_lynnfield_750 --append "refuse=unrestricted+guest" ;;

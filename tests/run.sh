@@ -22,11 +22,18 @@ parts=(
 	"vmx-stress   1500 product FPU, kicks and memory under load, 2 CPUs"
 	"vmx-linux    900 product  Linux under QEMU on Umbra and on stock KVM, same output"
 	"vmx-life     2400 product CPU offline, kill, two guests, a shadow that breaks its policy, rmmod"
+	"svm-core     900 product the module's ABI on SVM, 2 CPUs, stock KVM as the oracle"
+	"svm-stress   1500 product FPU, kicks and memory under load on SVM, 2 CPUs"
+	"svm-linux    600 product  Linux under QEMU on Umbra and on stock KVM on SVM, same output"
+	"svm-life     2400 product CPU offline, kill, two guests, a broken policy, rmmod on SVM"
 	"svm-guests   1500 product four guests at once, killed and started in random order beside a witness, 50 kills"
 	"bench        900 product  exits beside stock KVM, in short; a missed target is a failure"
 	"vmx-refuse-lynnfield 300 product the module refuses a CPU without unrestricted guest"
 	"vmx-refuse-sandybridge 300 product the module refuses a CPU without FSGSBASE"
 	"vmx-refuse-penryn    300 product the module refuses a CPU without EPT"
+	"svm-refuse-svm       300 product the module refuses a CPU without SVM"
+	"svm-refuse-npt       300 product the module refuses a CPU without nested paging"
+	"svm-refuse-fsgsbase  300 product the module refuses a CPU with SVM and without FSGSBASE"
 )
 
 jobs=$(nproc) names=()
@@ -60,7 +67,7 @@ trap 'finish; exit 130' INT TERM
 
 part_start() { # NAME SECONDS
 	local function=part_${1//[-.]/_}
-	case $1 in vmx-refuse-*) function=part_vmx_refuse ;; esac
+	case $1 in vmx-refuse-* | svm-refuse-*) function=part_${1%%-*}_refuse ;; esac
 	: >"$logs/$1.results"
 	(
 		set -e

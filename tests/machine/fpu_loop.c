@@ -24,6 +24,21 @@ static uint64_t length_at(const struct snippet *code, uint64_t rip)
 	return 0;
 }
 
+/* INT3 or XSETBV (its #GP) where they have no exit: back from the handler, behind the instruction. */
+static void vectored(const struct fpu_loop *loop)
+{
+	struct umbra_run *run = loop->vcpu->run;
+	uint64_t *stack = (uint64_t *)(loop->vcpu->vm->mem + (run->gpr[UMBRA_RSP] & (GUEST_MEM - 8)));
+
+	if (stack[0] == 13) {
+		stack[2] += length_at(&loop->code, stack[2]);
+		run->gpr[UMBRA_RSP] += 8;
+	}
+	run->gpr[UMBRA_RSP] += 8;
+	run->rip += 2;
+	run->dirty |= UMBRA_STATE_RIP;
+}
+
 void fpu_loop_signal(int signal)
 {
 	(void)signal;
@@ -51,11 +66,8 @@ void fpu_loop_run(struct fpu_loop *loop)
 			continue;
 		if (exit.reason == VMEXIT_IO && exit.io.port == PORT_DONE)
 			return;
-		/* Where INT3 cannot be intercepted, its handler: the vector goes, IRETQ comes next. */
 		if (exit.reason == VMEXIT_IO && exit.io.port == PORT_VECTORED) {
-			run->gpr[UMBRA_RSP] += 8;
-			run->rip += 2;
-			run->dirty |= UMBRA_STATE_RIP;
+			vectored(loop);
 			continue;
 		}
 		length = length_at(&loop->code, run->rip);

@@ -253,7 +253,7 @@ static void on_signal(int signal)
 static void kick_signals(void)
 {
 	struct sigaction action = { .sa_handler = on_signal };
-	uint64_t count = scaled(5000), began = time_ms(), before;
+	uint64_t count = round_trips() / 8, began = time_ms(), before;
 	struct runner r;
 
 	sigaction(SIGUSR1, &action, NULL);
