@@ -58,6 +58,8 @@ static int xsetbv_executed(struct vcpu *vcpu, uint64_t rip)
 {
 	if (!is_svm() || vcpu_exit(vcpu) == VMEXIT_XSETBV)
 		return 0;
+	if (!info()->guest_xcr0 && vcpu->exit.reason == VMEXIT_EXCEPTION)
+		return 1; /* no such instruction */
 	need(vcpu->run->rip > rip, "xsetbv: %s", vcpu_describe(vcpu));
 	note("this CPU has no exit for XSETBV");
 	return 1;
@@ -74,8 +76,11 @@ void steps_run(struct guest *g, struct snippet code, const struct step *steps, s
 		need(code.at[i].len, "%s: no instruction of it in the snippet", steps[i].what);
 		if (steps[i].reason == VMEXIT_EXCEPTION && steps[i].vector == 3 && int3_vectored(&g->vcpu))
 			continue;
-		if (steps[i].reason == VMEXIT_XSETBV && xsetbv_executed(&g->vcpu, GPA_CODE + where))
+		if (steps[i].reason == VMEXIT_XSETBV && xsetbv_executed(&g->vcpu, base + where)) {
+			run->rip = base + where + code.at[i].len;
+			run->dirty |= UMBRA_STATE_RIP;
 			continue;
+		}
 		if (steps[i].reason == VMEXIT_INVD && is_svm())
 			need(vcpu_exit(&g->vcpu) == VMEXIT_INVD || g->vcpu.exit.reason == VMEXIT_WBINVD, "invd: %s",
 			     vcpu_describe(&g->vcpu)); /* QEMU 7.2 takes it for a WBINVD */
@@ -305,7 +310,7 @@ static void exits_rdtscp(void)
 
 static void exits_undefined(void)
 {
-	static const struct step steps[] = { { "vmcall", VMEXIT_UNDEFINED }, { "vmxon, vmrun", VMEXIT_UNDEFINED } };
+	static const struct step steps[] = { { "vmcall", VMEXIT_HYPERCALL }, { "vmxon, vmrun", VMEXIT_UNDEFINED } };
 	struct snippet code = is_svm() ? SNIPPET(vmmcall) : SNIPPET(vmcall);
 	struct guest g;
 

@@ -35,7 +35,7 @@ static void pattern_write(unsigned char *at, uint64_t seed)
 	if (seed & 1)
 		mxcsr = 0x7f80; /* round to zero */
 	if (seed & 2)
-		control = 0x0c7f;
+		control = 0x0f7f; /* rounding only: QEMU 7.2 lets the precision act on loads */
 	memcpy(at + 512, &mxcsr, 4);
 	memcpy(at + 516, &control, 4);
 	memcpy(at + 520, &number, 8);
@@ -141,15 +141,17 @@ static void result_check(struct guest *g, const struct fpu_loop *loop, uint64_t 
 	need(!loop->error, "loop: %d (%s)", loop->error, vcpu_describe(&g->vcpu));
 	check(run->gpr[13] == rounds, "%llu rounds of %llu", (unsigned long long)run->gpr[13],
 	      (unsigned long long)rounds);
-	check(!run->gpr[15], "the guest's registers were wrong %llu times in %llu rounds, last after exit kind %llu",
-	      (unsigned long long)run->gpr[15], (unsigned long long)rounds, (unsigned long long)run->gpr[14]);
+	check(!run->gpr[15],
+	      "the guest's registers were wrong %llu times in %llu rounds, last after exit kind %llu in word %llu",
+	      (unsigned long long)run->gpr[15], (unsigned long long)rounds, (unsigned long long)run->gpr[14],
+	      (unsigned long long)run->gpr[9]);
 }
 
 static void fpu_alone(void)
 {
 	uint64_t want = 1 << VMEXIT_IO | 1 << VMEXIT_MEM | 1 << VMEXIT_CPUID | 1 << VMEXIT_RDMSR | 1 << VMEXIT_WRMSR |
 			1 << VMEXIT_HLT | 1 << VMEXIT_CR | 1 << VMEXIT_DR | 1 << VMEXIT_XSETBV | 1 << VMEXIT_EXCEPTION |
-			1 << VMEXIT_WBINVD | 1 << VMEXIT_RDPMC | 1 << VMEXIT_UNDEFINED;
+			1 << VMEXIT_WBINVD | 1 << VMEXIT_RDPMC | 1 << VMEXIT_HYPERCALL;
 	struct fpu_loop loop = { 0 };
 	struct guest g;
 

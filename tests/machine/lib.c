@@ -734,11 +734,11 @@ void vcpu_iret(struct vcpu *vcpu)
 const char *exit_name(uint32_t reason)
 {
 	static const char *const names[VMEXIT_REASONS] = {
-		"NONE",	     "INTERRUPTED", "DEADLINE",	  "IO",	       "MEM",	  "CPUID",
-		"RDMSR",     "WRMSR",	    "HLT",	  "CR",	       "DR",	  "XSETBV",
-		"EXCEPTION", "INTR_WINDOW", "NMI_WINDOW", "SHUTDOWN",  "PAUSE",	  "INVD",
-		"WBINVD",    "INVLPG",	    "RDPMC",	  "RDTSC",     "MONITOR", "MWAIT",
-		"UNDEFINED", "TASK_SWITCH", "TPR",	  "BAD_STATE", "UNKNOWN",
+		"NONE",	     "INTERRUPTED", "DEADLINE",	   "IO",       "MEM",	    "CPUID",
+		"RDMSR",     "WRMSR",	    "HLT",	   "CR",       "DR",	    "XSETBV",
+		"EXCEPTION", "INTR_WINDOW", "NMI_WINDOW",  "SHUTDOWN", "PAUSE",	    "INVD",
+		"WBINVD",    "INVLPG",	    "RDPMC",	   "RDTSC",    "MONITOR",   "MWAIT",
+		"HYPERCALL", "UNDEFINED",   "TASK_SWITCH", "TPR",      "BAD_STATE", "UNKNOWN",
 	};
 
 	return reason < VMEXIT_REASONS ? names[reason] : "?";

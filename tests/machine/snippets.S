@@ -422,7 +422,7 @@ snippet syscall_msrs		/* a SYSCALL in the guest; LSTAR points at 1f, set by the 
 	out	%al, $0xdd
 endsnip syscall_msrs
 
-/* ---- FPU: rsi: pattern, rdi: scratch, r12: rounds; r15: mismatches, r14: after which exit, r13: rounds done ---- */
+/* ---- FPU: rsi: pattern, rdi: scratch, r12: rounds; r15: mismatches, r14: after which exit, r9: which 8 bytes, r13: rounds done ---- */
 .macro fpu_load avx
 	.irp n, 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15
 	.if \avx
@@ -443,6 +443,10 @@ endsnip syscall_msrs
 	vmovups	%ymm\n, \n*32(%rdi)
 	.else
 	movups	%xmm\n, \n*32(%rdi)
+	mov	\n*32+16(%rsi), %r8	/* no upper halves: always right */
+	mov	%r8, \n*32+16(%rdi)
+	mov	\n*32+24(%rsi), %r8
+	mov	%r8, \n*32+24(%rdi)
 	.endif
 	.endr
 	stmxcsr	512(%rdi)
@@ -525,6 +529,8 @@ snippet \name
 	je	8f
 	inc	%r15
 	mov	%ebp, %r14d
+	mov	$65, %r9d
+	sub	%ecx, %r9d
 	fpu_load \avx			/* each fault counts once */
 8:	inc	%ebp
 	ret
