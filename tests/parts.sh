@@ -217,6 +217,12 @@ part_svm_refuse() {
 	*-fsgsbase) machine "$part" refuse.sh --hw svm --model max,-fsgsbase --append "refuse=FSGSBASE" ;;
 	esac
 }
+part_svm_memtest() {
+	local pc=$build_root/memtest-root
+	"$testbed/qemu-root.sh" "$pc"
+	install -m 644 "$(package_file memtest86+ boot/memtest86+x64.bin)" "$pc/memtest86+"
+	machine svm-memtest memtest.sh --hw svm --cpus 2 --mem 1536 --overlay "$pc"
+}
 part_vmx_refuse() {
 	case $part in
 	*-lynnfield) machine "$part" refuse.sh --model corei5_lynnfield_750 --append "refuse=unrestricted+guest" ;;

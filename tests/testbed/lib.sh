@@ -20,6 +20,20 @@ kernel_release() {
 		die "$meta is not installed: run tests/setup.sh"
 }
 
+# package_file PACKAGE FILE: unpacks a package into the cache once, without installing it; prints the file's place there
+package_file() {
+	local dir=$cache/package/$1 tmp
+	if [ ! -d "$dir" ]; then
+		mkdir -p "$cache/package"
+		tmp=$(mktemp -d "$cache/package/fetch.XXXXXX")
+		(cd "$tmp" && apt-get -qq -o APT::Sandbox::User=root -o Acquire::Retries=3 download "$1" >&2 && dpkg-deb -x ./*.deb . &&
+			rm ./*.deb) || { rm -rf "$tmp"; die "cannot fetch $1: run apt-get update"; }
+		mv -T "$tmp" "$dir" 2>/dev/null || rm -rf "$tmp" # another run may have been first
+	fi
+	[ -f "$dir/$2" ] || die "$1 has no $2"
+	echo "$dir/$2"
+}
+
 # kernel_fetch 6.1|6.12: unpacks that kernel's package into the cache once; prints the folder
 kernel_fetch() {
 	local release dir tmp version
