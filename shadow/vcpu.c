@@ -140,7 +140,7 @@ void vcpu_reset(struct vcpu *vcpu, bool init)
 	} else {
 		memset(&run->msr, 0, sizeof(run->msr));
 		run->msr.pat = 0x0007040600070406ULL;
-		run->xcr0 = 1;
+		run->xcr0 = vcpu->vm->info.guest_xcr0 ? 1 : 0; /* 0: a host without XSAVE */
 	}
 	memset(run->gpr, 0, sizeof(run->gpr));
 	run->gpr[UMBRA_RDX] = leaf1 ? leaf1->eax : 0x600;

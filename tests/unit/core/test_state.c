@@ -367,6 +367,16 @@ START_TEST(skip_single_step)
 }
 END_TEST
 
+/* The shim takes XCR0 0 only where there is no XSAVE. */
+START_TEST(reset_xcr0)
+{
+	m.vm.info.guest_xcr0 = _i ? 7 : 0;
+	m.run->xcr0 = 7;
+	vcpu_reset(m.vcpu, false);
+	ck_assert_uint_eq(m.run->xcr0, _i);
+}
+END_TEST
+
 Suite *suite_state(void)
 {
 	Suite *suite = suite_create("state");
@@ -375,6 +385,7 @@ Suite *suite_state(void)
 	tcase_add_checked_fixture(tcase, setup, NULL);
 	tcase_add_loop_test(tcase, control_register, 0, CR_ROWS);
 	tcase_add_test(tcase, cr0_upper_half);
+	tcase_add_loop_test(tcase, reset_xcr0, 0, 2);
 	tcase_add_loop_test(tcase, cr8_user_apic, 0, 3);
 	tcase_add_test(tcase, cr8_bad_from_vmm);
 	tcase_add_loop_test(tcase, debug_register, 0, DR_ROWS);
