@@ -51,6 +51,9 @@ static int service(struct ioapic *ioapic, unsigned int pin, bool status)
 	if (!level)
 		ioapic->irr_delivered |= 1u << pin;
 	ret = ioapic->deliver(ioapic->opaque, &msg);
+	/* A message that nobody takes gets no EOI. To KVM it is sent all the same. */
+	if (ret < 0)
+		ret = 0;
 	if (level && ret)
 		ioapic->entry[pin] |= IOAPIC_ENTRY_REMOTE_IRR;
 	if (pin == IOAPIC_PIN_RTC && status) {

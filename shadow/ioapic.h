@@ -37,7 +37,7 @@ struct ioapic {
 
 void ioapic_init(struct ioapic *ioapic);
 /* A source's line to a pin below IOAPIC_PINS. status: the caller wants to hear of lost ticks of the real-time clock.
- * > 0: sent to so many or nothing to send, 0: an interrupt of this pin is on its way still, -1: masked or nobody there. */
+ * > 0: sent to so many or nothing to send, 0: an interrupt of this pin is on its way still, or nobody is there; -1: masked. */
 int ioapic_set_line(struct ioapic *ioapic, unsigned int pin, unsigned int source, bool level, bool status);
 uint32_t ioapic_read(const struct ioapic *ioapic, uint32_t offset);
 /* true: an entry of the redirection table has changed. Deliver what may be due then: ioapic_service(). */
