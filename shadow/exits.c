@@ -102,6 +102,10 @@ static bool mem_is_back(struct vcpu *vcpu)
 		vcpu->mem_retries = 0;
 		return false;
 	}
+	if (vcpu->mem_retried != exit->mem.gpa) {
+		vcpu->mem_retried = exit->mem.gpa;
+		vcpu->mem_retries = 0;
+	}
 	if (++vcpu->mem_retries > RETRIES)
 		return false;
 	sys_sched_yield();

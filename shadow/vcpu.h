@@ -87,6 +87,7 @@ struct vcpu {
 	struct emul_resume *resume; /* core.h: an instruction that waits for the VMM */
 	struct emul_cache *insns;   /* emulate.h */
 	struct walk_cache *walks;   /* emulate.h */
+	uint64_t mem_retried;	    /* exits.c: the address of the last such entry */
 	uint32_t mem_retries;	    /* exits.c: entries tried again since memory is there after all */
 
 	void *fpu_park; /* XSAVE area, 64-byte aligned, for fpu_park()/fpu_unpark() */
