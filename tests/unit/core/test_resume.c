@@ -344,6 +344,46 @@ START_TEST(emulation_failure_exits)
 }
 END_TEST
 
+/* 64-bit code: data segments are fetched when an address names FS or GS, and only then. */
+START_TEST(segments_on_demand)
+{
+	static const struct {
+		const char *code;
+		size_t len;
+		uint64_t gpa;
+		unsigned int fetches;
+	} steps[] = {
+		{ "\x65\x8b\x03", 3, DEVICE2 + 8, 0 }, /* mov %gs:(%rbx), %eax: the first exit brings them along */
+		{ "\x67\x8b\x83\x00\x00\x00\xd0", 7, DEVICE + 8, 0 }, /* mov 0xd0000000(%ebx), %eax */
+		{ "\x65\x8b\x03", 3, DEVICE2 + 8, 1 },
+		{ "\x65\x8b\x03", 3, DEVICE2 + 8, 1 },
+	};
+	uint64_t *pml4 = (uint64_t *)(m.ram + 0x8000), *pdpt = (uint64_t *)(m.ram + 0x9000);
+
+	pml4[0] = 0x9003;
+	pdpt[0] = 0x83; /* 1 GiB */
+	pdpt[3] = 0xc0000083;
+	m.run->cr3 = 0x8000;
+	m.run->cr4 = 0x20;
+	m.run->efer = 0x500;
+	m.run->cr0 |= X86_CR0_PG;
+	m.run->seg[UMBRA_CS].attr = 0xa09b;
+	m.run->seg[UMBRA_GS].base = DEVICE2;
+	for (size_t i = 0; i < sizeof(steps) / sizeof(steps[0]); i++) {
+		unsigned int before = m.fake.fetches;
+
+		m.fake.steps = m.fake.at = 0;
+		m.run->gpr[UMBRA_RBX] = 8;
+		start(steps[i].code, steps[i].len, false);
+		expect_read(steps[i].gpa, 4, 0x1234 + i);
+		expect_end(steps[i].len);
+		ck_assert_uint_eq(m.run->gpr[UMBRA_RAX], 0x1234 + i);
+		ck_assert_uint_eq(m.fake.fetches - before, steps[i].fetches);
+	}
+	ck_assert_uint_eq(m.vcpu->insns->hits, 1); /* the last one was known */
+}
+END_TEST
+
 /* ---- coalesced writes ---- */
 
 static int64_t zone_call(bool add, uint64_t addr, uint32_t size, uint32_t pio)
@@ -549,6 +589,7 @@ Suite *suite_resume(void)
 	tcase_add_test(c, rep_faults_after_write);
 	tcase_add_loop_test(c, slot_is_back, 0, 2);
 	tcase_add_test(c, emulation_failure_exits);
+	tcase_add_test(c, segments_on_demand);
 	tcase_add_test(c, coalesced_basic);
 	tcase_add_test(c, coalesced_rep);
 	tcase_add_test(c, coalesced_port);
