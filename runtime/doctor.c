@@ -20,13 +20,16 @@
 #define MSR_FEATURE_CONTROL 0x3a /* SDM 3C 24.7 */
 #define FEATURE_CONTROL_LOCKED (1 << 0)
 #define FEATURE_CONTROL_VMX (1 << 2) /* outside of SMX */
+#define MSR_VM_CR 0xc0010114	     /* APM 2 15.30.1 */
+#define VM_CR_LOCKED (1 << 3)
+#define VM_CR_SVM_DISABLED (1 << 4)
 
 struct doctor {
 	const char *root;
 	const char *device;
 	FILE *out;
 	int failed;
-	bool svm, module_loaded;
+	bool module_loaded;
 	char flags[4096];     /* " name name " */
 	char vmx_flags[2048]; /* as flags */
 };
@@ -129,29 +132,55 @@ static void read_cpuinfo(struct doctor *d, char *vendor, char *model, size_t siz
 		fclose(f);
 }
 
-static void check_firmware_lock(struct doctor *d)
+/* Needs root and the msr driver; false: errno says why. */
+static bool read_msr(const struct doctor *d, uint32_t number, uint64_t *value)
 {
 	char path[PATH_MAX];
-	uint64_t value;
+	bool whole;
 	int fd;
 
 	make_path(d, path, "/dev/cpu/0/msr");
 	fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0 || pread(fd, &value, sizeof(value), MSR_FEATURE_CONTROL) != sizeof(value)) {
-		if (fd >= 0)
-			close(fd);
-		if (!has(d->flags, "vmx"))
-			say(d, WARN, "firmware",
-			    "cannot read MSR 0x3a (%s): run as root after `modprobe msr` to see whether the firmware locks VMX off",
-			    fd < 0 ? strerror(errno) : "no such register");
-		return;
-	}
+	if (fd < 0)
+		return false;
+	errno = ENXIO; /* of a short read */
+	whole = pread(fd, value, sizeof(*value), number) == sizeof(*value);
 	close(fd);
-	if ((value & FEATURE_CONTROL_LOCKED) && !(value & FEATURE_CONTROL_VMX))
+	return whole;
+}
+
+static void firmware_unknown(struct doctor *d, const char *flag, uint32_t number, const char *what)
+{
+	if (!has(d->flags, flag))
+		say(d, WARN, "firmware",
+		    "cannot read MSR 0x%x (%s): run as root after `modprobe msr` to see whether the firmware locks %s off",
+		    number, strerror(errno), what);
+}
+
+static void check_vmx_lock(struct doctor *d)
+{
+	uint64_t value;
+
+	if (!read_msr(d, MSR_FEATURE_CONTROL, &value))
+		firmware_unknown(d, "vmx", MSR_FEATURE_CONTROL, "VMX");
+	else if ((value & FEATURE_CONTROL_LOCKED) && !(value & FEATURE_CONTROL_VMX))
 		say(d, FAIL, "firmware", "VMX is locked off: switch virtualization (VT-x) on in the firmware set-up");
 	else
 		say(d, OK, "firmware", "VMX is %s",
 		    value & FEATURE_CONTROL_LOCKED ? "allowed and locked on" : "not locked");
+}
+
+static void check_svm_lock(struct doctor *d)
+{
+	uint64_t value;
+
+	if (!read_msr(d, MSR_VM_CR, &value))
+		firmware_unknown(d, "svm", MSR_VM_CR, "SVM");
+	else if (value & VM_CR_SVM_DISABLED)
+		say(d, FAIL, "firmware", "SVM is %soff: switch virtualization (SVM, AMD-V) on in the firmware set-up",
+		    value & VM_CR_LOCKED ? "locked " : "switched ");
+	else
+		say(d, OK, "firmware", "SVM is allowed");
 }
 
 static void check_vmx(struct doctor *d)
@@ -178,6 +207,25 @@ static void check_vmx(struct doctor *d)
 				    : "there; this kernel does not list its parts, the module will check them");
 }
 
+static void check_svm(struct doctor *d)
+{
+	char command_line[4096];
+
+	if (!has(d->flags, "svm"))
+		say(d, FAIL, "SVM", "not there: %s",
+		    has(d->flags, "hypervisor") ? "this is a virtual machine; its host must offer nested virtualization"
+						: "the CPU lacks it, or the firmware switches it off");
+	else if (!has(d->flags, "npt"))
+		say(d, FAIL, "SVM", "the CPU (or the hypervisor below) lacks nested paging (npt), which Umbra needs");
+	else
+		say(d, OK, "SVM", "with nested paging%s",
+		    has(d->flags, "nrip_save") ? "" : "; it does not save the next RIP: exits cost more");
+	read_text(d, "/proc/cmdline", command_line, sizeof(command_line));
+	if (has(d->flags, "sme") && strstr(command_line, "mem_encrypt=on"))
+		say(d, FAIL, "SME",
+		    "memory encryption is on, which the module cannot work with: boot without mem_encrypt=on");
+}
+
 static void check_cpu(struct doctor *d)
 {
 	char vendor[128] = "", model[128] = "";
@@ -187,13 +235,13 @@ static void check_cpu(struct doctor *d)
 		say(d, FAIL, "CPU", "/proc/cpuinfo cannot be read, or this is not x86: Umbra needs x86-64");
 		return;
 	}
+	say(d, OK, "CPU", "%s", model[0] ? model : vendor);
 	if (has(d->flags, "svm") || !strcmp(vendor, "AuthenticAMD") || !strcmp(vendor, "HygonGenuine")) {
-		d->svm = true;
-		say(d, FAIL, "CPU", "%s: Umbra drives Intel VMX only so far; SVM is the next step", model);
+		check_svm(d);
+		check_svm_lock(d);
 	} else {
-		say(d, OK, "CPU", "%s", model[0] ? model : vendor);
 		check_vmx(d);
-		check_firmware_lock(d);
+		check_vmx_lock(d);
 	}
 	if (has(d->flags, "fred"))
 		say(d, FAIL, "FRED", "in use; the module cannot work with it yet: boot with fred=off");

@@ -148,12 +148,64 @@ START_TEST(cpu_lacks)
 	examine();
 	expect("FAIL", "FRED", "fred=off");
 	expect("WARN", "TSC", "not constant");
-	put_cpu("AuthenticAMD", "svm npt fsgsbase constant_tsc nonstop_tsc", NULL);
-	examine();
-	expect("FAIL", "CPU", "SVM");
 	drop("/proc/cpuinfo");
 	examine();
 	expect("FAIL", "CPU", "cannot be read");
+}
+END_TEST
+
+#define SVM_FLAGS "fpu constant_tsc nonstop_tsc fsgsbase svm npt"
+
+static void put_vm_cr(uint64_t value)
+{
+	char path[512];
+	FILE *f;
+
+	put("/dev/cpu/0/msr", "");
+	snprintf(path, sizeof(path), "%s/dev/cpu/0/msr", root);
+	f = fopen(path, "r+");
+	ck_assert(f && !fseeko(f, 0xc0010114, SEEK_SET) && fwrite(&value, 8, 1, f) == 1);
+	fclose(f);
+}
+
+START_TEST(amd)
+{
+	put_cpu("AuthenticAMD", SVM_FLAGS " nrip_save", NULL);
+	put_vm_cr(0);
+	examine();
+	expect("OK  ", "CPU", "A CPU");
+	expect("OK  ", "SVM", "with nested paging");
+	expect("OK  ", "firmware", "SVM is allowed");
+	ck_assert_ptr_null(strstr(report, "VMX"));
+	ck_assert_int_eq(failed, 1); /* the device */
+	put_cpu("HygonGenuine", SVM_FLAGS, NULL);
+	put_vm_cr(1 << 4);
+	examine();
+	expect("OK  ", "SVM", "exits cost more");
+	expect("FAIL", "firmware", "switched off");
+	put_vm_cr(1 << 4 | 1 << 3);
+	examine();
+	expect("FAIL", "firmware", "locked off");
+	put("/dev/cpu/0/msr", "");
+	examine();
+	ck_assert_ptr_null(strstr(report, "firmware "));
+	put_cpu("AuthenticAMD", "fpu fsgsbase", NULL);
+	examine();
+	expect("FAIL", "SVM", "the firmware");
+	expect("WARN", "firmware", "MSR 0xc0010114");
+	put_cpu("AuthenticAMD", "fpu fsgsbase hypervisor", NULL);
+	examine();
+	expect("FAIL", "SVM", "nested virtualization");
+	put_cpu("AuthenticAMD", "fpu fsgsbase svm", NULL);
+	examine();
+	expect("FAIL", "SVM", "npt");
+	put_cpu("AuthenticAMD", SVM_FLAGS " sme", NULL);
+	put("/proc/cmdline", "quiet\n");
+	examine();
+	ck_assert_ptr_null(strstr(report, "SME"));
+	put("/proc/cmdline", "mem_encrypt=on quiet\n");
+	examine();
+	expect("FAIL", "SME", "boot without");
 }
 END_TEST
 
@@ -297,6 +349,7 @@ int main(void)
 	tcase_add_checked_fixture(tc, setup, teardown);
 	tcase_add_test(tc, all_well);
 	tcase_add_test(tc, cpu_lacks);
+	tcase_add_test(tc, amd);
 	tcase_add_test(tc, firmware_lock);
 	tcase_add_test(tc, other_hypervisors);
 	tcase_add_test(tc, module_and_device);
