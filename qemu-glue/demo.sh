@@ -1,14 +1,17 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
-# Builds Umbra and boots a Linux guest under QEMU on it: on this machine if it can, else on an emulated one.
-#   qemu-glue/demo.sh [--emulated | --native]
+# Builds Umbra and boots a Linux guest under QEMU on it, in an emulated machine or on this one.
+#   qemu-glue/demo.sh [--hw svm|vmx|native]
+# svm (default): emulated by QEMU, quick; vmx: emulated by Bochs, slow; native: this machine, its kernel gets the module.
 set -euo pipefail
-want=auto
+hw=svm
 case ${1:-} in
---emulated | --native) want=${1#--} ;;
+--hw) hw=${2:-} ;;
+--hw=*) hw=${1#--hw=} ;;
 '') ;;
-*) sed -n '3,4s/^# //p' "$0"; exit 2 ;;
+*) hw= ;;
 esac
+case $hw in svm | vmx | native) ;; *) sed -n '3,5s/^# //p' "$0"; exit 2 ;; esac
 demo_root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 . "$demo_root/tests/testbed/lib.sh"
 . "$demo_root/tests/parts.sh"
@@ -69,32 +72,36 @@ step() {
 # Why this machine cannot run a guest on Umbra itself; nothing when it can.
 native_obstacle() {
 	local users
-	grep -qw vmx /proc/cpuinfo || { echo "its CPU shows no VMX"; return; }
+	[ -n "$native_kind" ] || { echo "its CPU shows neither VMX nor SVM"; return; }
 	[ -e "/lib/modules/$(uname -r)/build/Makefile" ] || { echo "it has no headers of its kernel $(uname -r)"; return; }
 	[ "$(cat /proc/sys/kernel/modules_disabled 2>/dev/null)" = 0 ] || { echo "its kernel loads no modules"; return; }
 	grep -q '^CapEff:.*[13579bdf]....$' /proc/self/status || { echo "this process may not load modules"; return; }
 	[ -d /sys/module/umbra ] && { echo "the module umbra is loaded already (rmmod umbra)"; return; }
 	[ -r "/boot/vmlinuz-$(uname -r)" ] || { echo "/boot has no kernel image to be the guest"; return; }
-	users=$(awk '$1 == "kvm_intel" { print $3 }' /proc/modules)
+	users=$(awk -v kvm="$native_kvm" '$1 == kvm { print $3 }' /proc/modules)
 	[ "${users:-0}" = 0 ] || { echo "KVM has guests running"; return; }
-	# Since 6.12 a loaded kvm_intel holds VMX even without guests.
-	if [ -n "$users" ] && [ "$(printf '%s\n' 6.12 "$(uname -r)" | sort -V | head -n 1)" = 6.12 ]; then
-		echo "kvm_intel is loaded and holds VMX (modprobe -r kvm_intel)"
+	# Since 6.12 a loaded KVM holds the hardware even without guests, unless told otherwise.
+	if [ -n "$users" ] && [ "$(cat /sys/module/kvm/parameters/enable_virt_at_load 2>/dev/null)" = Y ]; then
+		echo "$native_kvm is loaded and holds $native_kind (modprobe -r $native_kvm)"
 	fi
 }
+native_kind= native_kvm=
+if grep -qw vmx /proc/cpuinfo; then
+	native_kind=VMX native_kvm=kvm_intel
+elif grep -qw svm /proc/cpuinfo; then
+	native_kind=SVM native_kvm=kvm_amd
+fi
 
 echo "Umbra: KVM's work in a sandboxed user process, a small module in the kernel."
-step "packages" "$demo_root/tests/setup.sh"
-obstacle=$(native_obstacle)
-if [ "$want" = native ] && [ -n "$obstacle" ]; then
-	echo "demo: not on this machine: $obstacle" >&2
-	exit 1
+if [ $hw = native ]; then
+	obstacle=$(native_obstacle)
+	[ -z "$obstacle" ] || { echo "demo: not on this machine: $obstacle" >&2; exit 1; }
 fi
-[ "$want" != emulated ] || obstacle="--emulated was given"
+step "packages" "$demo_root/tests/setup.sh"
 shim_lines=$(cloc --quiet --csv --include-lang="C,C/C++ Header,Assembly" "$demo_root/shim" | awk -F, '$2 == "SUM" { print $5 }')
 
-if [ -z "$obstacle" ]; then
-	echo "== running on this machine: it has VMX and nothing is in the way"
+if [ $hw = native ]; then
+	echo "== running on this machine: it has $native_kind and nothing is in the way"
 	step "building for $(uname -r)" root_build demo-native "/lib/modules/$(uname -r)/build"
 	step "the guest's file system" guest_initrd "$scratch/initrd"
 	export umbra_scripts=$testbed/in umbra_ko=$build_root/demo-native-root/umbra.ko guest_kernel=/boot/vmlinuz-$(uname -r)
@@ -102,10 +109,14 @@ if [ -z "$obstacle" ]; then
 	export PATH=$UMBRA_ROOT/usr/bin:$PATH
 	bash "$testbed/in/demo.sh" </dev/null >"$scratch/console" 2>&1 &
 else
-	echo "== running on an emulated machine (Bochs, VMX): $obstacle"
+	case $hw in
+	svm) machine="QEMU, SVM" boot="a few" cpus=2 ;;
+	vmx) machine="Bochs, VMX" boot=20 cpus=1 ;;
+	esac
+	echo "== running on an emulated machine ($machine)"
 	step "building for Debian's kernel $(kernel_release 6.1)" root_build demo "$(kdir 6.1)"
-	echo "== starting the machine: 20 seconds of boot, then the guest"
-	"$testbed/machine.sh" --hw vmx --cpus 1 --overlay "$build_root/demo-root" --script "$testbed/in/demo.sh" \
+	echo "== starting the machine: $boot seconds of boot, then the guest"
+	"$testbed/machine.sh" --hw $hw --cpus $cpus --overlay "$build_root/demo-root" --script "$testbed/in/demo.sh" \
 		--append "shim_lines=$shim_lines" --timeout 600 --log "$scratch/console" 2>"$scratch/errors" &
 fi
 child=$!
