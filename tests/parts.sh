@@ -217,6 +217,12 @@ part_svm_refuse() {
 	*-fsgsbase) machine "$part" refuse.sh --hw svm --model max,-fsgsbase --append "refuse=FSGSBASE" ;;
 	esac
 }
+part_vmx_irqchip() { machine vmx-irqchip irqchip.sh --append guests=microvm; }
+part_svm_irqchip() {
+	local pc=$build_root/irqchip-root
+	"$testbed/qemu-root.sh" "$pc"
+	machine svm-irqchip irqchip.sh --hw svm --mem 2048 --overlay "$pc"
+}
 part_svm_memtest() {
 	local pc=$build_root/memtest-root
 	"$testbed/qemu-root.sh" "$pc"

@@ -27,6 +27,8 @@ parts=(
 	"svm-linux    600 product  Linux under QEMU on Umbra and on stock KVM on SVM, same output"
 	"svm-life     2400 product CPU offline, kill, two guests, a broken policy, rmmod on SVM"
 	"svm-guests   1500 product four guests at once, killed and started in random order beside a witness, 50 kills"
+	"vmx-irqchip  900 product PIC, PIT and I/O APIC beside stock KVM's: a client, microvm"
+	"svm-irqchip  1500 product PIC, PIT and I/O APIC beside stock KVM's, PCs with the whole irqchip and the split one"
 	"svm-memtest  1500 product memtest86+ on a q35 with VGA: firmware, emulator, coalesced writes"
 	"bench        900 product  exits beside stock KVM, in short; a missed target is a failure"
 	"vmx-refuse-lynnfield 300 product the module refuses a CPU without unrestricted guest"

@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+# PIC, PIT and I/O APIC in the shadow beside stock KVM's: a client that compares their state, then Linux on PCs and microvm with the
+# whole irqchip and the split one, with and without the guest's use of the I/O APIC. The same interrupts by name.
+# Kernel argument: guests=microvm leaves the PCs out.
+. /testbed/lib.sh
+
+# Stock KVM offers asynchronous page faults, which have an interrupt; whether the clock's alarm comes depends on the time.
+interrupts() { awk '/^info: +[0-9]+:/ { $1 = $3 = ""; print }' "$1" | grep -v rtc0; }
+compare() { # compare NAME MACHINE APPEND CONTROLLER: the timer or the console has this one
+	local on
+	for on in umbra stock; do
+		echo "== $2 $3 on $on"
+		${on}_guest 200 "$2" "$3" | tr -d '\r' | tee "/tmp/$1.$on"
+		expect "irqchip.$1.$on" "not to its end" grep -q 'reboot: Power down' "/tmp/$1.$on"
+		interrupts "/tmp/$1.$on" >"/tmp/$1.$on.interrupts"
+		[ $on = stock ] || expect "irqchip.$1.idle" "VMs, vCPUs or pages left over" umbra_idle
+	done
+	expect "irqchip.$1.controller" "no interrupt by $4" grep -q "$4" "/tmp/$1.umbra.interrupts"
+	expect "irqchip.$1.same" "other interrupts: $(diff "/tmp/$1.stock.interrupts" "/tmp/$1.umbra.interrupts" | tr '\n' '|')" \
+		cmp -s "/tmp/$1.stock.interrupts" "/tmp/$1.umbra.interrupts"
+}
+
+expect irqchip.load "insmod failed: $(dmesg | tail -n 2)" umbra_load
+expect irqchip.stock "stock KVM does not load" stock_load
+umbra run -- kvm-irqchip >/tmp/client.umbra
+expect irqchip.client.umbra "$(tail -n 1 /tmp/client.umbra)" grep -qx end /tmp/client.umbra
+kvm-irqchip >/tmp/client.stock
+expect irqchip.client.stock "$(tail -n 1 /tmp/client.stock)" grep -qx end /tmp/client.stock
+diff /tmp/client.stock /tmp/client.umbra | head -n 40
+echo "$(wc -l </tmp/client.umbra) lines compared"
+expect irqchip.client.same "$(diff /tmp/client.stock /tmp/client.umbra | grep -c '^[-+] ') lines differ" \
+	cmp -s /tmp/client.stock /tmp/client.umbra
+
+if [ "$guests" != microvm ]; then
+	qemu=qemu-system-x86_64
+	compare q35 q35 "" "IO-APIC.*timer"
+	compare pc pc "" "IO-APIC.*timer"
+	compare pc-noapic pc noapic "XT-PIC.*timer"
+	compare q35-noapic q35 noapic "XT-PIC.*timer"
+	compare pc-split pc,kernel-irqchip=split "" "IO-APIC.*timer"
+	compare q35-split q35,kernel-irqchip=split "" "IO-APIC.*timer"
+fi
+compare microvm microvm,pit=on,pic=on,ioapic2=off,kernel-irqchip=on "" "IO-APIC.*ttyS0"
+expect irqchip.unload "rmmod failed" rmmod umbra
+exit $failed
