@@ -101,6 +101,7 @@ void ioapic_restore(struct ioapic *ioapic, uint32_t irr)
 {
 	ioapic->irr = 0;
 	ioapic->irr_delivered = 0;
+	ioapic->delayed = 0;
 	ioapic->rtc_pending = 0;
 	for (unsigned int pin = 0; pin < IOAPIC_PINS; pin++)
 		if (irr >> pin & 1)
@@ -126,7 +127,17 @@ void ioapic_eoi(struct ioapic *ioapic, unsigned int pin, uint32_t vcpu, bool lev
 	if (!level || !(ioapic->entry[pin] & IOAPIC_ENTRY_LEVEL))
 		return;
 	ioapic->entry[pin] &= ~IOAPIC_ENTRY_REMOTE_IRR;
-	ioapic_service_level(ioapic, pin); /* the line may be up still */
+	if (!(ioapic->irr >> pin & 1) || ioapic->entry[pin] & IOAPIC_ENTRY_MASKED) {
+		ioapic->streak[pin] = 0;
+		return;
+	}
+	/* The line is still up. Between two such interrupts real hardware leaves a guest time that cannot quiet its device. */
+	if (++ioapic->streak[pin] < IOAPIC_STORM) {
+		ioapic_service_level(ioapic, pin);
+		return;
+	}
+	ioapic->streak[pin] = 0;
+	ioapic->delayed |= 1u << pin;
 }
 
 void ioapic_eoi_vectors(const struct ioapic *ioapic, uint32_t also, uint64_t vectors[4])

@@ -13,6 +13,7 @@
 #define IOAPIC_BASE 0xfec00000ull
 #define IOAPIC_SIZE 0x100
 #define IOAPIC_PIN_RTC 8
+#define IOAPIC_STORM 10000 /* EOIs of a pin in a row that found the line still up, until it has to wait */
 
 #define IOAPIC_ENTRY_REMOTE_IRR (1ull << 14)
 #define IOAPIC_ENTRY_LEVEL (1ull << 15)
@@ -25,8 +26,10 @@ struct ioapic {
 	uint32_t irr;		/* pins that are up */
 	uint32_t irr_delivered; /* of these: edges whose interrupt was sent */
 	uint64_t entry[IOAPIC_PINS];
-	uint8_t lines[IOAPIC_PINS]; /* who holds the pin up: a bit a source */
-	uint32_t unmasked;	    /* pins that were unmasked since the owner looked */
+	uint8_t lines[IOAPIC_PINS];   /* who holds the pin up: a bit a source */
+	uint16_t streak[IOAPIC_PINS]; /* such EOIs so far */
+	uint32_t delayed;  /* pins that wait: the owner calls ioapic_service_level() after a while, and clears it */
+	uint32_t unmasked; /* pins that were unmasked since the owner looked */
 	/* The real-time clock's pin: which vCPUs have yet to end its last interrupt, and with which vector. */
 	uint64_t rtc_pending;
 	uint8_t rtc_vector;

@@ -16,6 +16,7 @@
 
 #define GSI_PIT 0
 #define TIMER_NEVER INT64_MAX
+#define STORM_PAUSE_NS 10000000 /* as KVM's */
 
 static void lock(struct vm *vm)
 {
@@ -77,38 +78,73 @@ static void pit_pulse_locked(struct vm *vm)
 	pit_nmi_locked(vm);
 }
 
-/* The event thread sleeps too long, or not long enough, when channel 0 was loaded again. */
-static void pit_wake_locked(struct vm *vm)
+/* ---- time ---- */
+
+static void earlier(int64_t *first, int64_t when)
+{
+	if (when && when < *first)
+		*first = when;
+}
+
+/* When the event thread has something to do; TIMER_NEVER: nothing. */
+static int64_t next_locked(const struct irqchip *irqchip)
+{
+	int64_t next = TIMER_NEVER;
+
+	if (irqchip->has_pit)
+		earlier(&next, irqchip->pit.next);
+	earlier(&next, irqchip->storm_end);
+	return next;
+}
+
+/* Does the event thread sleep too long? */
+static void wake_locked(struct vm *vm)
 {
 	struct irqchip *irqchip = vm->irqchip;
+	int64_t next;
 
-	if (irqchip->has_pit && irqchip->pit.next && irqchip->pit.next < irqchip->wakes) {
-		irqchip->wakes = irqchip->pit.next;
+	if (irqchip->ioapic.delayed && !irqchip->storm_end)
+		irqchip->storm_end = clock_monotonic_ns() + STORM_PAUSE_NS;
+	next = next_locked(irqchip);
+	if (next < irqchip->wakes) {
+		irqchip->wakes = next;
 		eventfds_wake(vm);
 	}
+}
+
+static void storm_check_locked(struct irqchip *irqchip, int64_t now)
+{
+	uint32_t pins = irqchip->ioapic.delayed;
+
+	if (!irqchip->storm_end || now < irqchip->storm_end)
+		return;
+	irqchip->storm_end = 0;
+	irqchip->ioapic.delayed = 0;
+	for (; pins; pins &= pins - 1)
+		ioapic_service_level(&irqchip->ioapic, __builtin_ctz(pins));
 }
 
 int64_t irqchip_timer(struct vm *vm)
 {
 	struct irqchip *irqchip = __atomic_load_n(&vm->irqchip, __ATOMIC_ACQUIRE);
-	int64_t now, left = -1;
+	int64_t now = 0, next;
 
 	if (!irqchip)
 		return -1;
 	lock(vm);
-	irqchip->wakes = TIMER_NEVER;
-	if (irqchip->has_pit) {
+	if (next_locked(irqchip) != TIMER_NEVER) {
 		now = clock_monotonic_ns();
-		if (pit_expire(&irqchip->pit, now))
+		storm_check_locked(irqchip, now);
+		if (irqchip->has_pit && pit_expire(&irqchip->pit, now))
 			pit_pulse_locked(vm);
-		if (irqchip->pit.next) {
-			irqchip->wakes = irqchip->pit.next;
-			left = irqchip->pit.next > now ? irqchip->pit.next - now : 0;
-		}
 	}
+	irqchip->wakes = 0; /* nobody needs to wake it now */
 	irqchip_settle_locked(vm);
+	irqchip->wakes = next = next_locked(irqchip);
 	lock_drop(&vm->irq_lock);
-	return left;
+	if (next == TIMER_NEVER)
+		return -1;
+	return next > now ? next - now : 0;
 }
 
 /* ---- who waits for the end of an interrupt ---- */
@@ -177,7 +213,7 @@ void irqchip_settle_locked(struct vm *vm)
 			gsi_acked_locked(vm, pic_gsi(vm, __builtin_ctz(acked)));
 	}
 	pic_output_locked(vm);
-	pit_wake_locked(vm);
+	wake_locked(vm);
 }
 
 static void unlock(struct vm *vm)

@@ -24,7 +24,8 @@ struct irqchip {
 	struct pic pic;
 	struct ioapic ioapic;
 	struct pit pit;
-	int64_t wakes;		/* when the event thread looks at the PIT by itself; INT64_MAX: never */
+	int64_t storm_end;	/* when the I/O APIC's delayed pins may go on; 0: none */
+	int64_t wakes;		/* when the event thread looks by itself; INT64_MAX: never */
 	bool has_pit;		/* set before the first vCPU runs, as a rule; a vCPU that misses it sees no such port */
 	bool has_speaker;	/* port 61h too */
 	atomic_bool pic_output; /* A: what the CPUs see of pic.output */

@@ -258,6 +258,35 @@ START_TEST(entry_changes_in_service)
 }
 END_TEST
 
+/* A line that nobody lowers leaves the guest a pause now and then. */
+START_TEST(storm)
+{
+	ioapic_set(10, 0x8061);
+	routing_irq_line(&vm, 10, 1, false);
+	fake_wakes = 0;
+	for (int round = 0; round < 3; round++) {
+		for (int n = 0; n < IOAPIC_STORM; n++) {
+			if (takes(cpu) != 0x61)
+				ck_abort_msg("interrupt %d did not come", n);
+			lapic_eoi(cpu);
+		}
+		ck_assert_int_eq(takes(cpu), -1);
+		ck_assert_uint_eq(fake_wakes, round + 1);
+		ck_assert_int_eq(irqchip_timer(&vm), 10000000);
+		ck_assert_int_eq(takes(cpu), -1);
+		fake_ns += 10000000;
+		ck_assert_int_eq(irqchip_timer(&vm), -1);
+	}
+	/* A device that is served begins anew. */
+	ck_assert_int_eq(takes(cpu), 0x61);
+	routing_irq_line(&vm, 10, 0, false);
+	lapic_eoi(cpu);
+	ck_assert_uint_eq(vm.irqchip->ioapic.streak[10], 0);
+	routing_irq_line(&vm, 10, 1, false);
+	ck_assert_int_eq(takes(cpu), 0x61);
+}
+END_TEST
+
 START_TEST(mmio)
 {
 	uint64_t value = 0x1122334455667700 | 1;
@@ -570,6 +599,7 @@ Suite *suite_irqchip(void)
 	tcase_add_test(plain, virtual_wire);
 	tcase_add_test(plain, level_and_eoi);
 	tcase_add_test(plain, entry_changes_in_service);
+	tcase_add_test(plain, storm);
 	tcase_add_test(plain, mmio);
 	tcase_add_test(plain, port_ranges);
 	tcase_add_test(plain, state_moves);
