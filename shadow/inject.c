@@ -415,7 +415,7 @@ static uint32_t base_intercepts(const struct vm *vm)
 
 	if (!(vm->disabled_exits & KVM_X86_DISABLE_EXITS_HLT))
 		icpt |= UMBRA_ICPT_HLT;
-	if (!(vm->disabled_exits & KVM_X86_DISABLE_EXITS_PAUSE) && vm->vcpus > 1)
+	if (!(vm->disabled_exits & KVM_X86_DISABLE_EXITS_PAUSE) && vm->vcpus > 1 && vm->pause_loops)
 		icpt |= UMBRA_ICPT_PAUSE;
 	return icpt;
 }

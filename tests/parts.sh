@@ -204,6 +204,12 @@ part_vmx_core() { machine vmx-core core.sh --cpus 2 --append "programs=smoke,neg
 part_vmx_stress() { machine vmx-stress core.sh --cpus 2 --append "programs=fpu,kick,memory scale=${UMBRA_SCALE:-100}"; }
 part_vmx_linux() { machine vmx-linux linux.sh; }
 part_vmx_life() { machine vmx-life life.sh --cpus 2 --append "scale=${UMBRA_SCALE:-100} rounds=${UMBRA_ROUNDS:-50}"; }
+part_svm_smp() { smp_part --hw svm --mem 1536 --append "smp=4 load=${UMBRA_LOAD:-40} most=16"; }
+part_vmx_smp() { smp_part --append "smp=2 load=${UMBRA_LOAD:-3} most=4"; }
+smp_part() {
+	"$testbed/smp-root.sh" "$build_root/logs/$part.root"
+	machine "$part" smp.sh --cpus 2 --overlay "$build_root/logs/$part.root" "$@"
+}
 part_svm_guests() { machine svm-guests guests.sh --hw svm --cpus 2 --mem 2048 --append "kills=${UMBRA_ROUNDS:-50}"; }
 # The module alone gets all of QEMU's CPU; real guests no XSAVE, see machine.sh.
 part_svm_core() { machine svm-core core.sh --hw svm --model max --cpus 2 --append "programs=smoke,negative,exits,oracle,hoststate scale=${UMBRA_SCALE:-100}"; }

@@ -26,6 +26,8 @@ parts=(
 	"svm-stress   1500 product FPU, kicks and memory under load on SVM, 2 CPUs"
 	"svm-linux    600 product  Linux under QEMU on Umbra and on stock KVM on SVM, same output"
 	"svm-life     2400 product CPU offline, kill, two guests, a broken policy, rmmod on SVM"
+	"vmx-smp      1800 product 2 vCPUs under a short load, 4 to user space, on Umbra and stock KVM"
+	"svm-smp      1500 product 4 vCPUs on 2 CPUs under load, 16 to user space; UMBRA_LOAD=300: seconds of load (40)"
 	"svm-guests   1500 product four guests at once, killed and started in random order beside a witness, 50 kills"
 	"vmx-irqchip  900 product PIC, PIT and I/O APIC beside stock KVM's: a client, microvm"
 	"svm-irqchip  1500 product PIC, PIT and I/O APIC beside stock KVM's, PCs with the whole irqchip and the split one"
