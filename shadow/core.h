@@ -183,7 +183,7 @@ int64_t slots_get_dirty(struct vm *vm, struct call *call);
 int64_t slots_clear_dirty(struct vm *vm, struct call *call);
 void vm_synchronize(struct vm *vm); /* until every reader that began before is done */
 int vm_init(struct vm *vm, struct shim *shim);
-int vm_smp(void); /* more than one CPU for this process? */
+unsigned int vm_cpus(void); /* CPUs for this process, at least 1 */
 
 int shadow_main(int control_fd, struct shim *shim);
 bool control_serve(int fd, struct vm *vm);

@@ -37,13 +37,19 @@ static int64_t hypercall_kick(struct vcpu *vcpu, uint32_t apic_id)
 	return 0;
 }
 
-/* The guest waits for a vCPU that does not run. Which thread is next is the scheduler's choice, not ours. */
+/* The guest waits for a vCPU that does not run. If that one waits for a turn it has ours; else the scheduler chooses. */
 static int64_t hypercall_yield(struct vcpu *vcpu, uint32_t apic_id)
 {
 	struct vcpu *target = vcpu_by_id(vcpu->vm, apic_id);
 
-	if (target && target != vcpu)
+	if (!target || target == vcpu)
+		return 0;
+	if (atomic_load(&target->turn.parked)) {
+		turns_let_go(target);
+		turns_give(vcpu);
+	} else {
 		sys_sched_yield();
+	}
 	return 0;
 }
 

@@ -6,7 +6,7 @@
  *
  * The mark says that a vCPU does not run, so that other vCPUs need not spin for it, and may leave a request to
  * flush its TLB there instead of an interrupt. The shadow does not learn when its thread loses the CPU: it marks the vCPUs that
- * are with the VMM. A halted one is idle, not preempted: its guest may well choose it for work.
+ * are with the VMM or wait for their turn (turns.c). A halted one is idle, not preempted: its guest may well choose it for work.
  */
 #include "steal.h"
 
@@ -141,13 +141,18 @@ static bool is_on(const struct vcpu *vcpu)
 
 void steal_run_begin(struct vcpu *vcpu)
 {
-	struct kvm_steal_time *guest;
-
 	if (!is_on(vcpu))
 		return;
 	if (vcpu->steal.left)
 		vcpu->steal.away += clock_host_tsc() - vcpu->steal.left;
 	vcpu->steal.left = 0;
+	steal_unmark(vcpu);
+}
+
+void steal_unmark(struct vcpu *vcpu)
+{
+	struct kvm_steal_time *guest;
+
 	if (!vcpu->steal.marked)
 		return;
 	vm_read_lock(vcpu->vm);
@@ -166,12 +171,18 @@ void steal_run_begin(struct vcpu *vcpu)
  */
 void steal_run_end(struct vcpu *vcpu)
 {
-	struct kvm_steal_time *guest;
-
 	if (!is_on(vcpu))
 		return;
 	vcpu->steal.left = clock_host_tsc();
-	if (vcpu->resume->active || atomic_load_explicit(&vcpu->vm->vcpus, memory_order_relaxed) < 2)
+	if (!vcpu->resume->active && atomic_load_explicit(&vcpu->vm->vcpus, memory_order_relaxed) > 1)
+		steal_mark(vcpu);
+}
+
+void steal_mark(struct vcpu *vcpu)
+{
+	struct kvm_steal_time *guest;
+
+	if (!is_on(vcpu))
 		return;
 	vm_read_lock(vcpu->vm);
 	guest = area(vcpu);

@@ -26,7 +26,9 @@ int steal_write_msr(struct vcpu *vcpu, uint64_t value, bool host); /* MSR_KVM_ST
 void steal_reset(struct vcpu *vcpu);				   /* power-up and INIT switch it off */
 void steal_run_begin(struct vcpu *vcpu);			   /* KVM_RUN: takes the mark back, flushes if asked */
 void steal_run_end(struct vcpu *vcpu);				   /* KVM_RUN is over: leaves the mark */
-void steal_look(struct vcpu *vcpu);				   /* before an entry */
+void steal_mark(struct vcpu *vcpu);				   /* parked, between two instructions */
+void steal_unmark(struct vcpu *vcpu);
+void steal_look(struct vcpu *vcpu);						     /* before an entry */
 void steal_halted(struct vcpu *vcpu, uint64_t from, uint64_t to, uint64_t deadline); /* slept; host TSC */
 void steal_woken(struct vcpu *vcpu); /* any thread: before it is woken */
 

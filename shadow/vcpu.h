@@ -6,6 +6,7 @@
 #include "exit.h"
 #include "lapic.h"
 #include "steal.h"
+#include "turns.h"
 #include "vm.h"
 
 /*
@@ -119,6 +120,7 @@ struct vcpu {
 	uint32_t spin;		 /* how long waiting for the bell without sleep pays */
 	atomic_uint pv_unhalt;	 /* A: KVM_HC_KICK_CPU */
 	struct vcpu_steal steal; /* steal.h */
+	struct vcpu_turn turn;	 /* turns.h */
 	atomic_uint gate;	 /* A: futex: 0 until the new thread may begin, or must end */
 };
 

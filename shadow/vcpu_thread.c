@@ -60,6 +60,8 @@ void vcpu_notify(struct vcpu *vcpu, unsigned int requests)
 		steal_woken(vcpu);
 		sys_futex_wake(&vcpu->wake, 0);
 	}
+	if (requests & (VCPU_REQ_STOP | VCPU_REQ_EXIT))
+		turns_let_go(vcpu);
 	if (atomic_compare_exchange_strong(&vcpu->in_guest, &in_guest, 2))
 		vcpu->vm->shim->ops->kick(vcpu->vm->shim, vcpu->fd);
 }
@@ -173,10 +175,12 @@ static void sleep_until_notified(struct vcpu *vcpu)
 		ns = ticks * 1000000 / khz + 1;
 	timeout.sec = (int64_t)(ns / 1000000000);
 	timeout.nsec = (int64_t)(ns % 1000000000);
+	turns_end(vcpu);
 	atomic_store(&vcpu->wake, 1);
 	if (!atomic_load(&vcpu->requests))
 		sys_futex_wait(&vcpu->wake, 1, deadline ? &timeout : NULL, 0);
 	atomic_store(&vcpu->wake, 0);
+	turns_begin(vcpu);
 	steal_halted(vcpu, now, cpu_rdtsc(), deadline);
 }
 
@@ -230,6 +234,7 @@ static int run_prepare(struct vcpu *vcpu)
 			if (ret != EXIT_RESUME)
 				return ret;
 		}
+		turns_look(vcpu);
 		timer_check(vcpu);
 		steal_look(vcpu);
 		if (vcpu->debug_pending) {
@@ -322,6 +327,7 @@ static int run_start(struct vcpu *vcpu)
 			return -EINVAL;
 		lapic_set_tpr(vcpu, cr8);
 	}
+	turns_begin(vcpu);
 	steal_run_begin(vcpu);
 	if (complete) {
 		vcpu->complete = NULL;
@@ -372,6 +378,8 @@ int vcpu_run(struct vcpu *vcpu)
 	vcpu->exits_runs++;
 	ret = run_loop(vcpu);
 	run_publish(vcpu);
+	if (ret < 0)
+		turns_end(vcpu); /* else it is back soon, as a rule */
 	steal_run_end(vcpu);
 	if (ret == EXIT_USER)
 		vcpu->exits_user++;
@@ -566,7 +574,8 @@ int vcpu_create(struct vm *vm, uint32_t id, int memfd, int kick_fd, int done_fd)
 
 	if (!vcpu)
 		return -ENOMEM;
-	smp = vm_smp();
+	smp = vm_cpus() > 1;
+	turns_vcpu_added(vm);
 	vcpu->kick_fd = kick_fd;
 	vcpu->done_fd = done_fd;
 	ret = area_map(vcpu, memfd);

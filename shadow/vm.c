@@ -99,11 +99,11 @@ int vm_init(struct vm *vm, struct shim *shim)
 	return 0;
 }
 
-int vm_smp(void)
+unsigned int vm_cpus(void)
 {
 	cpu_set_t set;
 
 	if (sched_getaffinity(0, sizeof(set), &set) < 0)
-		return 0;
-	return CPU_COUNT(&set) > 1;
+		return 1;
+	return (unsigned int)CPU_COUNT(&set);
 }

@@ -11,6 +11,7 @@
 
 #include "lock.h"
 #include "shim.h"
+#include "turns.h"
 
 #define VM_MAX_VCPUS UMBRA_MAX_VCPUS
 #define VM_MAX_VCPU_IDS (4 * VM_MAX_VCPUS) /* APIC IDs have gaps where a topology's counts are no powers of 2 */
@@ -96,6 +97,7 @@ struct vm {
 	uint64_t bus_lock_mode;		/* V */
 	bool exit_on_emulation_failure; /* V: KVM_CAP_EXIT_ON_EMULATION_FAILURE */
 	_Atomic uint64_t tsc_offset; /* A: by the VMM's last TSC write, 0: none yet; writes within a second share it */
+	struct vm_turns turns;	     /* turns.h */
 	uint32_t tsc_khz;	     /* V: default for new vCPUs, kHz */
 	struct vm_clock *clock;	     /* own lock: see clock.h */
 	uint64_t tss_addr, identity_map_addr;	/* V: stored; unrestricted guest needs neither */

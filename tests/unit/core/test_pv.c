@@ -2,6 +2,7 @@
 /* What KVM's guests ask of it for several vCPUs: steal time, the preempted mark, kicks, hypercalls. */
 #define _GNU_SOURCE
 #include <linux/kvm_para.h>
+#include <pthread.h>
 #include <sched.h>
 #include <time.h>
 
@@ -165,6 +166,60 @@ START_TEST(no_mark_half_done)
 }
 END_TEST
 
+static void *call_later(void *arg)
+{
+	struct timespec pause = { 0, 3000000 };
+
+	nanosleep(&pause, NULL);
+	if (arg)
+		area()->preempted |= KVM_VCPU_FLUSH_TLB;
+	turns_let_go(m.vcpu);
+	return NULL;
+}
+
+/* Its turn is over while another one runs: parked and marked, until it is called or has waited long enough. */
+START_TEST(turn_is_over)
+{
+	uint64_t begun = now_ns();
+	pthread_t thread;
+
+	m.vm.turns.cpus = 1;
+	m.vm.turns.running = 1; /* the other one */
+	m.run->flags = 0;
+	turns_begin(m.vcpu);
+	turns_look(m.vcpu);
+	ck_assert_uint_eq(m.vm.turns.ticket, 0); /* not yet over */
+	m.vcpu->turn.since = 0;
+	if (_i == 3)
+		atomic_fetch_or(&m.vcpu->requests, VCPU_REQ_STOP); /* the VMM does not wait */
+	if (_i == 1 || _i == 2)
+		pthread_create(&thread, NULL, call_later, _i == 2 ? &m : NULL);
+	turns_look(m.vcpu);
+	ck_assert_uint_eq(m.vm.turns.ticket, 1);
+	ck_assert_uint_eq(m.vm.turns.parked, 0);
+	ck_assert_uint_eq(m.vm.turns.running, 2);
+	ck_assert_uint_eq(area()->preempted, 0);
+	ck_assert_uint_eq(m.run->flags & UMBRA_RUN_FLUSH_TLB, _i == 2 ? UMBRA_RUN_FLUSH_TLB : 0);
+	ck_assert_uint_ge(now_ns() - begun, _i == 3 ? 0 : _i ? 3000000 : 25000000);
+	if (_i == 1 || _i == 2)
+		pthread_join(thread, NULL);
+	turns_end(m.vcpu);
+	ck_assert_uint_eq(m.vm.turns.running, 1);
+}
+END_TEST
+
+/* As many CPUs as vCPUs: nobody takes turns. */
+START_TEST(no_turns)
+{
+	m.vm.turns.cpus = 2;
+	turns_begin(m.vcpu);
+	ck_assert_uint_eq(m.vm.turns.running, 0);
+	m.vcpu->turn.since = 0;
+	turns_look(m.vcpu);
+	ck_assert_uint_eq(m.vm.turns.ticket, 0);
+}
+END_TEST
+
 /* One vCPU alone has nobody who would look. */
 START_TEST(no_mark_alone)
 {
@@ -270,6 +325,8 @@ Suite *suite_pv(void)
 	tcase_add_loop_test(tcase, steal_counts, 0, 4);
 	tcase_add_loop_test(tcase, mark, 0, 2);
 	tcase_add_test(tcase, no_mark_half_done);
+	tcase_add_loop_test(tcase, turn_is_over, 0, 4);
+	tcase_add_test(tcase, no_turns);
 	tcase_add_test(tcase, no_mark_alone);
 	tcase_add_test(tcase, init_switches_off);
 	tcase_add_loop_test(tcase, unhalt, 0, 2);

@@ -370,7 +370,7 @@ static struct vcpu *vcpu_make(uint32_t id)
 	return vcpu;
 }
 
-static void machine_make(void)
+static void machine_make(unsigned int cpus)
 {
 	struct call create = { .nr = KVM_CREATE_VM };
 
@@ -381,6 +381,7 @@ static void machine_make(void)
 	ck_assert_int_eq(vm_init(&vm, &shim), 0);
 	ck_assert_int_eq(vm_call(&vm, &create), 0);
 	vm.split_irqchip = true;
+	vm.turns.cpus = cpus;
 	for (uint32_t id = 0; id < VCPUS; id++)
 		vm.vcpu[id] = vcpu_make(id);
 	atomic_store(&vm.vcpus, VCPUS);
@@ -418,7 +419,7 @@ static void play(unsigned int turns, unsigned int players)
 
 START_TEST(token_ring)
 {
-	machine_make();
+	machine_make(VCPUS);
 	play(4000, VCPUS);
 	ck_assert_uint_ge(atomic_load(&passed), 4000);
 	for (unsigned int n = 1; n < VCPUS; n++) {
@@ -429,9 +430,22 @@ START_TEST(token_ring)
 }
 END_TEST
 
+/* More vCPUs than CPUs: they take turns, which loses nothing and keeps nobody for ever. */
+START_TEST(crowded)
+{
+	machine_make(1 + (unsigned int)_i);
+	vm.info.tsc_khz = 10000; /* turns of some 20 us */
+	play(2000, VCPUS);
+	ck_assert_uint_ge(atomic_load(&passed), 2000);
+	ck_assert_uint_eq(vm.turns.running + vm.turns.parked, VCPUS);
+	ck_assert_uint_eq(vm.turns.parked, 0);
+	ck_assert_uint_gt(vm.turns.ticket, 10); /* there were turns */
+}
+END_TEST
+
 START_TEST(resets_while_running)
 {
-	machine_make();
+	machine_make(VCPUS);
 	play(2000, VCPUS - 1);
 	ck_assert_uint_ge(atomic_load(&passed), 2000);
 	/* once at boot, then each time the boot vCPU had the token */
@@ -449,6 +463,7 @@ int main(void)
 	tcase_set_timeout(tcase, 2 * SECONDS);
 	tcase_add_test(tcase, token_ring);
 	tcase_add_test(tcase, resets_while_running);
+	tcase_add_loop_test(tcase, crowded, 0, 3);
 	suite_add_tcase(suite, tcase);
 	srunner_run_all(runner, CK_NORMAL);
 	failed = srunner_ntests_failed(runner);
