@@ -216,6 +216,17 @@ part_svm_core() { machine svm-core core.sh --hw svm --model max --cpus 2 --appen
 part_svm_stress() { machine svm-stress core.sh --hw svm --model max --cpus 2 --append "programs=fpu,kick,memory scale=${UMBRA_SCALE:-100}"; }
 part_svm_linux() { machine svm-linux linux.sh --hw svm --cpus 2 --mem 1536; }
 part_svm_life() { machine svm-life life.sh --hw svm --cpus 2 --mem 1536 --append "scale=${UMBRA_SCALE:-100} rounds=${UMBRA_ROUNDS:-50}"; }
+# The module for 6.12 over what was built for 6.1: the rest of Umbra is the same for every kernel. The guest is 6.12 too.
+kernel_6_12() { # kernel_6_12 NAME OPTIONS...: core tests, then Linux under QEMU on Umbra and on stock KVM
+	local name=$1 overlay=$build_root/$1-root
+	shift
+	module_copy "$name-module" 6.12
+	mkdir -p "$overlay"
+	cp "$build_root/$name-module/umbra.ko" "$overlay/"
+	machine "$name" core.sh --kernel 6.12 --overlay "$overlay" --append "programs=smoke,negative,exits,hoststate then=linux.sh scale=20" "$@"
+}
+part_vmx_6_12() { kernel_6_12 vmx-6.12 --cpus 2; }
+part_svm_6_12() { kernel_6_12 svm-6.12 --hw svm --cpus 2 --mem 1536; }
 part_svm_refuse() {
 	case $part in
 	*-svm) machine "$part" refuse.sh --hw svm --model max,-svm --append "refuse=SVM" ;;

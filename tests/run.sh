@@ -32,6 +32,8 @@ parts=(
 	"vmx-irqchip  900 product PIC, PIT and I/O APIC beside stock KVM's: a client, microvm"
 	"svm-irqchip  1500 product PIC, PIT and I/O APIC beside stock KVM's, PCs with the whole irqchip and the split one"
 	"svm-memtest  1500 product memtest86+ on a q35 with VGA: firmware, emulator, coalesced writes"
+	"vmx-6.12     1800 product Linux 6.12 on VMX: core tests, Linux under QEMU on Umbra and on stock KVM"
+	"svm-6.12     1200 product Linux 6.12 on SVM: the same"
 	"bench        900 product  exits beside stock KVM, in short; a missed target is a failure"
 	"vmx-refuse-lynnfield 300 product the module refuses a CPU without unrestricted guest"
 	"vmx-refuse-sandybridge 300 product the module refuses a CPU without FSGSBASE"
