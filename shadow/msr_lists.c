@@ -168,14 +168,28 @@ uint32_t msr_feature_list(const struct vm *vm, uint32_t *list, uint32_t max)
 	return n;
 }
 
+/* AMD: always, or as the host's kernel has set it: Linux does wherever the MSR exists, from family 10h on but for 11h. */
+static bool lfence_serializes(void)
+{
+	uint32_t r[4], family;
+
+	cpuid_host(0x80000000, 0, r);
+	if (r[0] >= 0x80000021) {
+		cpuid_host(0x80000021, 0, r);
+		if (r[0] & 4)
+			return true;
+	}
+	cpuid_host(1, 0, r);
+	family = (r[0] >> 8 & 15) + (r[0] >> 20 & 0xff);
+	return family >= 0x10 && family != 0x11;
+}
+
 /*
  * User space cannot read the host's MSRs, so only what holds without looking is said. ARCH_CAPABILITIES: PSCHANGE_MC_NO (the
  * shim splits executable huge pages where the CPU needs that); the _NO bits of side channels stay 0, which is always safe.
  */
 int msr_feature_get(const struct vm *vm, uint32_t msr, uint64_t *value)
 {
-	uint32_t r[4];
-
 	(void)vm;
 	switch (msr) {
 	case MSR_UCODE_REV:
@@ -187,12 +201,7 @@ int msr_feature_get(const struct vm *vm, uint32_t msr, uint64_t *value)
 	case MSR_DE_CFG:
 		if (cpuid_host_vendor() != CPUID_AMD)
 			return -EINVAL;
-		cpuid_host(0x80000000, 0, r);
-		*value = 0;
-		if (r[0] < 0x80000021)
-			return 0;
-		cpuid_host(0x80000021, 0, r);
-		*value = r[0] & 4 ? 2 : 0; /* LFENCE is serializing, always */
+		*value = lfence_serializes() ? 2 : 0;
 		return 0;
 	default:
 		return -EINVAL;

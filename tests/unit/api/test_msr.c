@@ -433,6 +433,50 @@ START_TEST(test_amd)
 }
 END_TEST
 
+static uint32_t family_eax, family_21;
+
+static void host_family(uint32_t function, uint32_t index, uint32_t regs[4])
+{
+	(void)index;
+	memset(regs, 0, 16);
+	if (function == 0) {
+		regs[1] = 0x68747541;
+		regs[3] = 0x69746e65;
+		regs[2] = 0x444d4163;
+	} else if (function == 1) {
+		regs[0] = family_eax;
+	} else if (function == 0x80000000) {
+		regs[0] = family_21 ? 0x80000021 : 0x80000008;
+	} else if (function == 0x80000021) {
+		regs[0] = family_21;
+	}
+}
+
+/* LFENCE that serializes: by itself, or because the host's kernel has made it so. */
+START_TEST(test_amd_lfence)
+{
+	static const struct {
+		uint32_t eax, leaf_21;
+		uint64_t value;
+	} rows[] = {
+		{ 0x00060fb1, 0, 0 }, /* family 0Fh */
+		{ 0x00100f42, 0, 2 }, /* 10h */
+		{ 0x00200f31, 0, 0 }, /* 11h */
+		{ 0x00a20f12, 0, 2 }, /* 19h */
+		{ 0x00060fb1, 4, 2 }, { 0x00060fb1, 1, 0 },
+	};
+	uint64_t v;
+
+	cpuid_host = host_family;
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		family_eax = rows[i].eax;
+		family_21 = rows[i].leaf_21;
+		ck_assert_int_eq(msr_feature_get(&w->vm, MSR_DE_CFG, &v), 0);
+		ck_assert_msg(v == rows[i].value, "row %zu: %llx", i, (unsigned long long)v);
+	}
+}
+END_TEST
+
 /* Each that is listed can be saved and restored. */
 START_TEST(test_lists)
 {
@@ -553,6 +597,7 @@ Suite *suite_msr(void)
 	tcase_add_test(t, test_mce);
 	tcase_add_test(t, test_mce_inject);
 	tcase_add_test(t, test_amd);
+	tcase_add_test(t, test_amd_lfence);
 	tcase_add_test(t, test_lists);
 	tcase_add_test(t, test_filter_checks);
 	tcase_add_test(t, test_filter);
