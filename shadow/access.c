@@ -69,6 +69,13 @@ void access_hint(struct vcpu *vcpu, uint64_t gva, uint64_t gpa, uint32_t access)
 
 /* ---- guest-physical ---- */
 
+/* The access that exited: the first of its instruction finds no memory either. (A write may have found ROM.) */
+static bool no_memory(const struct emul_resume *resume, uint64_t gpa, bool write)
+{
+	return !resume->entries && !((gpa ^ resume->hint_gpa) & ~PAGE_MASK) &&
+	       (write ? resume->hint_access & UMBRA_MEM_WRITE : resume->hint_access == UMBRA_MEM_READ);
+}
+
 /* len: 1..8, within a page. Each is done once, however often the instruction is begun. */
 static int piece_access(struct access *a, uint64_t gpa, uint8_t *data, uint32_t len, bool write)
 {
@@ -96,7 +103,7 @@ static int piece_access(struct access *a, uint64_t gpa, uint8_t *data, uint32_t 
 		a->unfetchable = true; /* no instruction has so many pieces */
 		return EMUL_RAISED;
 	}
-	if (bus_has_mmio(vcpu, gpa))
+	if (bus_has_mmio(vcpu, gpa) || no_memory(resume, gpa, write))
 		done = write ? bus_mmio_write(vcpu, gpa, data, len) : bus_mmio_read(vcpu, gpa, data, len);
 	else if (write)
 		done = !vm_write_gpa(vcpu->vm, gpa, data, len) || bus_mmio_write(vcpu, gpa, data, len);
@@ -394,19 +401,21 @@ static void access_init(struct access *a, struct vcpu *vcpu)
 	struct umbra_run *run = vcpu->run;
 
 	vcpu_fetch(vcpu, WANT_ALWAYS);
-	a->ctx = (struct emul_ctx) {
-		.ops = &access_ops,
-		.opaque = a,
-		.insn = &a->insn,
-		.cache = vcpu->insns,
-		.gpr = (uint64_t *)run->gpr,
-		.rip = run->rip,
-		.rflags = run->rflags,
-		.cr0 = run->cr0,
-		.cr4 = run->cr4,
-		.efer = run->efer,
-		.cpl = run->seg[UMBRA_SS].attr >> 5 & 3,
-	};
+	/* Field by field: seg[], the greater part, is mostly not looked at. */
+	a->ctx.ops = &access_ops;
+	a->ctx.opaque = a;
+	a->ctx.gpr = (uint64_t *)run->gpr;
+	a->ctx.rip = run->rip;
+	a->ctx.rflags = run->rflags;
+	a->ctx.cr0 = run->cr0;
+	a->ctx.cr4 = run->cr4;
+	a->ctx.efer = run->efer;
+	a->ctx.cpl = run->seg[UMBRA_SS].attr >> 5 & 3;
+	a->ctx.decoded = false;
+	a->ctx.insn = &a->insn;
+	a->ctx.cache = vcpu->insns;
+	a->ctx.bytes[0] = a->ctx.bytes[1] = 0;
+	a->ctx.fetched = 0;
 	a->vcpu = vcpu;
 	a->has_segments = false;
 	if (vcpu_code64(vcpu)) {
