@@ -50,5 +50,6 @@ Suite *suite_control(void);
 Suite *suite_run(void);
 Suite *suite_svm(void);
 Suite *suite_pv(void);
+Suite *suite_irqchip(void);
 
 #endif

@@ -17,6 +17,7 @@ int main(void)
 	srunner_add_suite(runner, suite_run());
 	srunner_add_suite(runner, suite_svm());
 	srunner_add_suite(runner, suite_pv());
+	srunner_add_suite(runner, suite_irqchip());
 	srunner_run_all(runner, CK_NORMAL);
 	failed = srunner_ntests_failed(runner);
 	srunner_free(runner);

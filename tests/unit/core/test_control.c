@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "channel_io.h"
+#include "irqchip.h"
 #include "machine.h"
 
 static int vmm, shadow;
@@ -296,16 +297,40 @@ END_TEST
 /* Random bytes in well-formed packets: whatever comes back, it comes back, and ASan has nothing to say. */
 START_TEST(random_messages)
 {
-	static const uint32_t calls[] = { KVM_CHECK_EXTENSION,	   KVM_ENABLE_CAP,	   KVM_SET_GSI_ROUTING,
-					  KVM_IRQ_LINE_STATUS,	   KVM_SIGNAL_MSI,	   KVM_IRQFD,
-					  KVM_IOEVENTFD,	   KVM_GET_CLOCK,	   KVM_SET_CLOCK,
-					  KVM_X86_SET_MSR_FILTER,  KVM_GET_DIRTY_LOG,	   KVM_CLEAR_DIRTY_LOG,
-					  KVM_GET_SUPPORTED_CPUID, KVM_GET_MSR_INDEX_LIST, KVM_GET_MSRS };
+	static const uint32_t calls[] = { KVM_CHECK_EXTENSION,
+					  KVM_ENABLE_CAP,
+					  KVM_SET_GSI_ROUTING,
+					  KVM_IRQ_LINE_STATUS,
+					  KVM_SIGNAL_MSI,
+					  KVM_IRQFD,
+					  KVM_IOEVENTFD,
+					  KVM_GET_CLOCK,
+					  KVM_SET_CLOCK,
+					  KVM_X86_SET_MSR_FILTER,
+					  KVM_GET_DIRTY_LOG,
+					  KVM_CLEAR_DIRTY_LOG,
+					  KVM_GET_SUPPORTED_CPUID,
+					  KVM_GET_MSR_INDEX_LIST,
+					  KVM_GET_MSRS,
+					  KVM_GET_IRQCHIP,
+					  KVM_SET_IRQCHIP,
+					  KVM_CREATE_PIT2,
+					  KVM_GET_PIT2,
+					  KVM_SET_PIT2,
+					  KVM_SET_PIT,
+					  KVM_REINJECT_CONTROL,
+					  KVM_CREATE_IRQCHIP };
 	static const uint32_t sizes[] = { 0, 4, 8, 16, 24, 32, 48, 64, 104, 128, 392, 4096 };
 	uint8_t payload[4096];
 
 	srand(1 + (unsigned int)_i);
-	m.vm.split_irqchip = _i & 1;
+	if (_i % 4 == 3) { /* a whole one */
+		m.vm.vcpus = 0;
+		ck_assert_int_eq(irqchip_create(&m.vm), 0);
+		m.vm.vcpus = 1;
+	} else {
+		m.vm.split_irqchip = _i & 1;
+	}
 	for (int n = 0; n < 2000; n++) {
 		uint32_t nr = calls[rand() % (int)(sizeof(calls) / sizeof(calls[0]))];
 		uint32_t size = rand() % 2 ? (nr >> 16 & 0x3fff) : sizes[rand() % 12];
