@@ -106,7 +106,8 @@ void svm_fetch(struct vcpu *vcpu, __u64 groups)
 	struct umbra_segment *seg;
 	int i;
 
-	svm_store_dirty(vcpu);
+	if (vcpu->dirty)
+		svm_store_dirty(vcpu);
 	for (i = 0; i < ARRAY_SIZE(fields); i++) {
 		if (!(fields[i].group & groups))
 			continue;

@@ -100,17 +100,25 @@ static void vmx_store_dirty(struct vcpu *vcpu)
 void vmx_fetch(struct vcpu *vcpu, __u64 groups)
 {
 	struct umbra_run *run = vcpu->run, *in = &vcpu->in;
+	void *to;
 	u64 value;
 	int i;
 
-	vmx_store_dirty(vcpu);
+	if (vcpu->dirty)
+		vmx_store_dirty(vcpu);
 	for (i = 0; i < ARRAY_SIZE(fields); i++) {
 		if (!(fields[i].group & groups))
 			continue;
 		value = vmread(fields[i].vmcs);
 		if (is_ar(fields[i].vmcs) && value & AR_UNUSABLE)
 			value &= ~AR_PRESENT;
-		memcpy((void *)run + fields[i].offset, &value, fields[i].size);
+		to = (void *)run + fields[i].offset;
+		if (fields[i].size == 8)
+			*(u64 *)to = value;
+		else if (fields[i].size == 4)
+			*(u32 *)to = value;
+		else
+			*(u16 *)to = value;
 	}
 	if (groups & UMBRA_STATE_CR) {
 		run->cr0 = (in->cr0 & ~CR0_GUEST_OWNED) | (vmread(GUEST_CR0) & CR0_GUEST_OWNED);
