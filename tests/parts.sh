@@ -234,6 +234,11 @@ part_svm_refuse() {
 	*-fsgsbase) machine "$part" refuse.sh --hw svm --model max,-fsgsbase --append "refuse=FSGSBASE" ;;
 	esac
 }
+part_svm_hotplug() {
+	local pc=$build_root/hotplug-root
+	"$testbed/qemu-root.sh" "$pc"
+	machine svm-hotplug hotplug.sh --hw svm --cpus 2 --mem 1536 --overlay "$pc"
+}
 part_vmx_irqchip() { machine vmx-irqchip irqchip.sh --append guests=microvm; }
 part_svm_irqchip() {
 	local pc=$build_root/irqchip-root
