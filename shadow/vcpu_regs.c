@@ -281,8 +281,6 @@ int state_get_sregs2(struct vcpu *vcpu, struct kvm_sregs2 *sregs)
 	memset(sregs, 0, sizeof(*sregs));
 	memcpy(sregs, &common, SREGS_COMMON);
 	if (pae_paging(vcpu)) {
-		if (vcpu->vm->info.hw != UMBRA_HW_VMX) /* there are no such registers */
-			load_pdptes(vcpu);
 		memcpy(sregs->pdptrs, vcpu->run->pdpte, sizeof(sregs->pdptrs));
 		sregs->flags = KVM_SREGS2_FLAGS_PDPTRS_VALID;
 	}

@@ -170,7 +170,11 @@ static int pdpte_load(struct walk *w, uint64_t gva, uint64_t *value, uint32_t *e
 		*error = error_code(w, 0);
 		return -1;
 	}
-	if (*value & (bits_range(63, w->width) | bits_range(8, 5) | bits_range(2, 1))) {
+	/*
+	 * In memory the bit for "accessed" is let pass: the CPU that walks there (SVM) has checked the entry itself, and an
+	 * emulated one (QEMU's TCG) sets it.
+	 */
+	if (*value & (bits_range(63, w->width) | bits_range(8, w->regs->pdpte ? 5 : 6) | bits_range(2, 1))) {
 		*error = error_code(w, PF_P | PF_RSVD);
 		return -1;
 	}

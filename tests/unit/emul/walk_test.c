@@ -173,7 +173,7 @@ static const struct row rows[] = {
 	{ "user write", PAE, { 0, P, ALL, ALL }, 0, 0, 0, 0, US | WR, OK_4K, false },
 	{ "PDPTE absent", PAE, { 0, 0, ALL, ALL }, 0, 0, 0, 0, US, ERR(4), false },
 	{ "PDPTE bit 1", PAE, { 0, P | W, ALL, ALL }, 0, 0, 0, 0, RD, ERR(9), false },
-	{ "PDPTE bit 5", PAE, { 0, P | A, ALL, ALL }, 0, 0, 0, 0, WR, ERR(0xb), false },
+	{ "PDPTE bit 6", PAE, { 0, P | 1 << 6, ALL, ALL }, 0, 0, 0, 0, WR, ERR(0xb), false },
 	{ "PDPTE bit 63", PAE, { 0, P | NX, ALL, ALL }, 0, 0, NXE, 0, RD, ERR(9), false },
 	{ "PDPTE bit 40", PAE, { 0, P | 1ull << 40, ALL, ALL }, 0, 0, 0, 0, RD, ERR(9), false },
 	{ "PDE absent", PAE, { 0, P, W, ALL }, 0, 0, 0, 0, WR, ERR(2), false },
@@ -411,6 +411,14 @@ START_TEST(test_pdpte_registers)
 
 	ck_assert_int_eq(walk_gva(NULL, &regs, GVA32, 0, &gpa, &error), -1);
 	regs.pdpte = pdpte;
+	ck_assert_int_eq(walk_gva(NULL, &regs, GVA32, 0, &gpa, &error), 0);
+	ck_assert_uint_eq(gpa, FRAME | 0xabc);
+	/* "Accessed" is a reserved bit in a register; in memory an emulated CPU may have set it. */
+	pdpte[2] |= A;
+	ck_assert_int_eq(walk_gva(NULL, &regs, GVA32, 0, &gpa, &error), -1);
+	ck_assert_uint_eq(error, 9);
+	entry_put(regs.cr3 + 16, pdpte[2], 8);
+	regs.pdpte = NULL;
 	ck_assert_int_eq(walk_gva(NULL, &regs, GVA32, 0, &gpa, &error), 0);
 	ck_assert_uint_eq(gpa, FRAME | 0xabc);
 }
