@@ -210,6 +210,16 @@ smp_part() {
 	"$testbed/smp-root.sh" "$build_root/logs/$part.root"
 	machine "$part" smp.sh --cpus 2 --overlay "$build_root/logs/$part.root" "$@"
 }
+# pc_part GROUPS OPTIONS...: PC machines, with Debian's full QEMU and what its guests need
+pc_part() {
+	local groups=$1
+	shift
+	"$testbed/qemu-root.sh" "$build_root/$part-qemu" && "$testbed/pc-root.sh" "$build_root/$part-root"
+	machine "$part" pc.sh --overlay "$build_root/$part-qemu" --overlay "$build_root/$part-root" --mem 1536 --append "pc=$groups" "$@"
+	rm -rf "$build_root/$part-qemu" "$build_root/$part-root"
+}
+part_svm_pc() { pc_part modes,gdb,control,reset,panic,boot --hw svm --cpus 2; }
+part_svm_pc_memory() { pc_part grub,memory,balloon,hotplug,ovmf --hw svm --cpus 2; }
 part_svm_guests() { machine svm-guests guests.sh --hw svm --cpus 2 --mem 2048 --append "kills=${UMBRA_ROUNDS:-50}"; }
 # The module alone gets all of QEMU's CPU; real guests no XSAVE, see machine.sh.
 part_svm_core() { machine svm-core core.sh --hw svm --model max --cpus 2 --append "programs=smoke,negative,exits,oracle,hoststate scale=${UMBRA_SCALE:-100}"; }
@@ -229,15 +239,10 @@ part_vmx_6_12() { kernel_6_12 vmx-6.12 --cpus 2; }
 part_svm_6_12() { kernel_6_12 svm-6.12 --hw svm --cpus 2 --mem 1536; }
 part_svm_refuse() {
 	case $part in
-	*-svm) machine "$part" refuse.sh --hw svm --model qemu64,-svm,+fsgsbase --append "refuse=SVM" ;; # QEMU 7.2 does not get far with max,-svm
+	*-svm) machine "$part" refuse.sh --hw svm --model max,-svm --append "refuse=SVM" ;;
 	*-npt) machine "$part" refuse.sh --hw svm --model max,-npt --append "refuse=nested+paging" ;;
 	*-fsgsbase) machine "$part" refuse.sh --hw svm --model max,-fsgsbase --append "refuse=FSGSBASE" ;;
 	esac
-}
-part_svm_hotplug() {
-	local pc=$build_root/hotplug-root
-	"$testbed/qemu-root.sh" "$pc"
-	machine svm-hotplug hotplug.sh --hw svm --cpus 2 --mem 1536 --overlay "$pc"
 }
 part_vmx_irqchip() { machine vmx-irqchip irqchip.sh --append guests=microvm; }
 part_svm_irqchip() {

@@ -1,0 +1,309 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+# PC machines: firmware, boot loaders, CPU modes, QEMU's monitor and debugger, guest memory of all kinds.
+#   pc=GROUP,...    which groups (all)
+#   on=HYPERVISOR   umbra, or stock: to see what the tests say about stock KVM
+. /testbed/lib.sh
+
+on=${on:-umbra}
+groups=$(echo "${pc:-modes,boot,grub,control,reset,panic,gdb,memory,balloon,hotplug,ovmf}" | tr , ' ')
+pc_qemu="qemu-system-x86_64 -cpu host,kvm-asyncpf-int=off -nodefaults -no-user-config -display none"
+kernel="-kernel /guest/vmlinuz -initrd /guest/initrd"
+t=/tmp/pc
+mkdir -p $t
+# The machine's clock may be several times too quick: TCG under load
+slow=${slow:-4}
+
+pre() { [ "$1" = stock ] || echo "umbra run --"; }
+note() { echo "-- $1 ($(cut -d' ' -f1 /proc/uptime))"; }
+idle() { [ "$on" = stock ] || expect "pc.$1.idle" "VMs, vCPUs or pages left over" umbra_idle; }
+
+# run_to_end NAME HYPERVISOR SECONDS QEMU-ARGUMENTS...: until it powers off; the console is in $t/NAME.HYPERVISOR
+run_to_end() {
+	local name=$1 hypervisor=$2 seconds=$3
+	shift 3
+	note "$name on $hypervisor"
+	timeout $((seconds * slow)) $(pre "$hypervisor") $pc_qemu -no-reboot -serial stdio "$@" </dev/null >"$t/$name.$hypervisor" 2>&1
+	echo "status $?" >>"$t/$name.$hypervisor"
+	tr -d '\r' <"$t/$name.$hypervisor" | grep -a '^guest: \|^modes: \|^[0-9a-f]\{4,8\}$' >"$t/$name.$hypervisor.lines"
+}
+show() { echo "-- output of $1"; tail -n "${2:-15}" "$t/$1" | tr -d '\r' | cut -c1-160; }
+
+# ---- a guest that is talked to: vm_start NAME QEMU-ARGUMENTS... ----
+vm_start() {
+	vm=$1
+	shift
+	note "$vm on $on"
+	rm -f $t/qmp.in $t/qmp.out $t/ser.in $t/ser.out
+	mkfifo $t/qmp.in $t/qmp.out $t/ser.in $t/ser.out
+	: >$t/$vm.qmp
+	: >$t/$vm.con
+	cat $t/qmp.out >$t/$vm.qmp &
+	cat $t/ser.out >$t/$vm.con &
+	$(pre $on) $pc_qemu -chardev pipe,id=q,path=$t/qmp -mon chardev=q,mode=control \
+		-chardev pipe,id=s,path=$t/ser -serial chardev:s "$@" </dev/null >$t/$vm.err 2>&1 &
+	vm_pid=$!
+	exec 5<>$t/qmp.in 6<>$t/ser.in
+	qmp '"qmp_capabilities"'
+}
+qmp() { echo "{\"execute\": $1}" >&5; } # QUOTED-COMMAND[, "arguments": ...]
+hmp() { qmp "\"human-monitor-command\", \"arguments\": {\"command-line\": \"$1\"}"; }
+say() { echo "$1" >&6; }
+# seen FILE PATTERN SECONDS [COUNT]: waits for so many lines that match
+seen() {
+	local end=$(($(cut -d. -f1 /proc/uptime) + $3 * slow))
+	until [ "$(grep -ac "$2" "$t/$vm.$1")" -ge "${4:-1}" ]; do
+		[ "$(cut -d. -f1 /proc/uptime)" -lt $end ] || return 1
+		kill -0 "$vm_pid" 2>/dev/null || { sleep 0.5; [ "$(grep -ac "$2" "$t/$vm.$1")" -ge "${4:-1}" ]; return; }
+		sleep 0.2
+	done
+}
+count() { grep -ac "$2" "$t/$vm.$1"; }
+vm_ready() { seen con '^guest: ready' 60 "${1:-1}"; }
+vm_end() { # vm_end SECONDS: waits for QEMU's end; its status in $vm_status
+	local end=$(($(cut -d. -f1 /proc/uptime) + $1 * slow))
+	vm_status=gone
+	while kill -0 "$vm_pid" 2>/dev/null; do
+		[ "$(cut -d. -f1 /proc/uptime)" -lt $end ] || { vm_status=late; qmp '"quit"'; sleep 2; kill -9 $vm_pid 2>/dev/null; break; }
+		sleep 0.2
+	done
+	wait "$vm_pid"
+	[ $vm_status = late ] || vm_status=$?
+	exec 5>&- 6>&-
+	[ -z "$(cat $t/$vm.err)" ] || { echo "-- errors of $vm"; head -n 20 $t/$vm.err | cut -c1-200; }
+}
+vm_quit() { qmp '"quit"'; vm_end 20; }
+command_guest="-kernel /guest/vmlinuz -initrd /pc/initrd"
+
+# ---- groups ----
+
+group_modes() { # all modes and their paging; the same on stock KVM
+	local h
+	for h in $([ $on = stock ] || echo umbra) stock; do
+		run_to_end modes $h 60 -accel kvm,kernel-irqchip=split -M pc -m 64 -kernel /pc/modes.elf \
+			-device isa-debug-exit,iobase=0xf4,iosize=4
+	done
+	expect pc.modes.end "not run to the end: $(tail -n 2 $t/modes.$on | tr '\n' '|')" grep -q '^modes: done' $t/modes.$on
+	expect pc.modes.exit "$(tail -n 1 $t/modes.$on)" grep -q '^status 33' $t/modes.$on
+	expect pc.modes.same "differs: $(diff $t/modes.$on.lines $t/modes.stock.lines | grep '^[-+]' | tr '\n' '|')" \
+		cmp -s $t/modes.$on.lines $t/modes.stock.lines
+}
+
+boot_case() { # boot_case NAME QEMU-ARGUMENTS...: a kernel by SeaBIOS and linuxboot
+	local name=$1
+	shift
+	run_to_end "$name" $on 60 -m 128 $kernel -append "$guest_append" "$@"
+	expect "pc.$name.user" "user space not reached: $(tail -n 2 "$t/$name.$on" | cut -c1-120 | tr '\n' '|')" grep -q '^guest: done' "$t/$name.$on"
+	expect "pc.$name.same" "differs from stock KVM: $(diff "$t/$name.$on.lines" $t/reference.stock.lines | grep '^[-+]' | tr '\n' '|')" \
+		cmp -s "$t/$name.$on.lines" $t/reference.stock.lines
+	grep -q '^guest: done' "$t/$name.$on" || show "$name.$on"
+}
+reference() {
+	[ -e $t/reference.stock.lines ] || run_to_end reference stock 60 -accel kvm -M q35 -m 128 $kernel -append "$guest_append"
+}
+
+group_boot() {
+	local machine
+	reference
+	for machine in pc q35; do
+		boot_case boot-$machine-split -M $machine -accel kvm,kernel-irqchip=split
+		boot_case boot-$machine-on -M $machine -accel kvm,kernel-irqchip=on
+	done
+	boot_case boot-pc-off -M pc -accel kvm,kernel-irqchip=off
+	run_to_end hpet $on 60 -m 128 -M q35 -accel kvm,kernel-irqchip=split $kernel -append "$guest_append clocksource=hpet"
+	expect pc.hpet.clock "the guest's clock is not the HPET" grep -q '^info: clocksource hpet' $t/hpet.$on
+	expect pc.hpet.done "user space not reached" grep -q '^guest: done' $t/hpet.$on
+	idle boot
+}
+
+disk() { cp /pc/disk.img $t/disk.img; echo "-drive file=$t/disk.img,format=raw,if=ide,cache=unsafe"; }
+group_grub() {
+	local machine
+	reference
+	for machine in pc q35; do
+		run_to_end grub-$machine $on 90 -M $machine -accel kvm,kernel-irqchip=split -m 128 $(disk)
+		expect pc.grub-$machine.grub "GRUB did not get to its menu's end" grep -q '^grub: booting' $t/grub-$machine.$on
+		expect pc.grub-$machine.user "user space not reached" grep -q '^guest: done' $t/grub-$machine.$on
+		expect pc.grub-$machine.same "differs from stock KVM" cmp -s $t/grub-$machine.$on.lines $t/reference.stock.lines
+		grep -q '^guest: done' $t/grub-$machine.$on || show grub-$machine.$on
+	done
+	rm -f $t/disk.img
+	idle grub
+}
+
+group_ovmf() { # flash, UEFI's shell, and from there a kernel
+	reference
+	cp /usr/share/OVMF/OVMF_VARS_4M.fd $t/vars.fd
+	run_to_end ovmf $on 300 -M q35 -accel kvm,kernel-irqchip=split -m 256 $(disk) \
+		-drive if=pflash,format=raw,readonly=on,file=/usr/share/OVMF/OVMF_CODE_4M.fd -drive if=pflash,format=raw,file=$t/vars.fd
+	expect pc.ovmf.shell "UEFI's shell not reached" grep -aq 'shell: running' $t/ovmf.$on
+	expect pc.ovmf.user "user space not reached" grep -aq '^guest: done' $t/ovmf.$on
+	expect pc.ovmf.same "differs from stock KVM" cmp -s $t/ovmf.$on.lines $t/reference.stock.lines
+	expect pc.ovmf.flash "nothing was written to the flash" sh -c "! cmp -s $t/vars.fd /usr/share/OVMF/OVMF_VARS_4M.fd"
+	grep -aq '^guest: done' $t/ovmf.$on || show ovmf.$on 30
+	rm -f $t/disk.img $t/vars.fd
+	idle ovmf
+}
+
+group_control() { # stop, cont, info registers, nmi, system_powerdown
+	local before after
+	vm_start control -M q35 -accel kvm,kernel-irqchip=split -m 128 $command_guest -append "$guest_append"
+	if vm_ready; then ok pc.control.ready; else not_ok pc.control.ready "the guest is not there"; show control.con; fi
+	say 'beat 100000 &'
+	seen con 'guest: beat' 20
+	qmp '"stop"'
+	expect pc.control.stop "no STOP event" seen qmp '"event": "STOP"' 10
+	sleep 1
+	before=$(count con 'guest: beat')
+	sleep 3
+	after=$(count con 'guest: beat')
+	expect pc.control.stopped "the guest goes on while it is stopped: $before, then $after" [ "$before" = "$after" ]
+	hmp 'info registers'
+	expect pc.control.registers "no registers" seen qmp 'RIP=ffffffff.*CR0=8005.*EFER=0000000000000d01' 10
+	qmp '"cont"'
+	expect pc.control.cont "no RESUME event" seen qmp '"event": "RESUME"' 10
+	expect pc.control.resumed "the guest does not go on" seen con 'guest: beat' 20 $((after + 3))
+	hmp 'x /2i $pc'
+	expect pc.control.memory "no memory" seen qmp '0xffffffff[0-9a-f]*:' 10
+	say 'kill $!; nmis'
+	seen con 'guest: NMIs' 20
+	qmp '"inject-nmi"'
+	sleep 1
+	say nmis
+	expect pc.control.nmi "no NMI came: $(grep -a 'guest: NMIs' $t/control.con | tr '\n' '|')" seen con 'guest: NMIs 1' 20
+	say 'power_button &'
+	sleep 1
+	qmp '"system_powerdown"'
+	expect pc.control.powerdown "the guest saw no power button" seen con 'guest: power button' 20
+	vm_end 30
+	expect pc.control.off "QEMU's status is $vm_status" [ "$vm_status" = 0 ]
+	expect pc.control.event "no SHUTDOWN event by the guest" grep -q '"guest": true.*"event": "SHUTDOWN"\|"event": "SHUTDOWN".*"guest": true' $t/control.qmp
+	idle control
+}
+
+group_reset() { # by the monitor, by the guest's firmware, by a triple fault; -no-reboot
+	vm_start reset -M pc -accel kvm,kernel-irqchip=split -m 128 $command_guest -append "$guest_append reboot=t"
+	vm_ready || show reset.con
+	qmp '"system_reset"'
+	expect pc.reset.monitor "the guest is not back after system_reset" vm_ready 2
+	say 'reboot -f'
+	expect pc.reset.triple "the guest is not back after its triple fault" vm_ready 3
+	say 'reboot -f'
+	expect pc.reset.again "the guest is not back once more" vm_ready 4
+	qmp '"set-action", "arguments": {"reboot": "shutdown"}'
+	say 'reboot -f'
+	vm_end 40
+	expect pc.reset.no-reboot "QEMU's status is $vm_status" [ "$vm_status" = 0 ]
+	expect pc.reset.events "RESET events: $(count qmp '"event": "RESET"')" [ "$(count qmp '"event": "RESET"')" -ge 3 ]
+	idle reset
+}
+
+group_panic() {
+	vm_start panic -M q35 -accel kvm,kernel-irqchip=split -m 128 $command_guest -append "$guest_append" \
+		-device pvpanic -action panic=exit-failure
+	vm_ready || show panic.con
+	say 'echo c >/proc/sysrq-trigger'
+	expect pc.panic.event "no GUEST_PANICKED event" seen qmp GUEST_PANICKED 30
+	vm_end 30
+	expect pc.panic.status "QEMU's status is $vm_status, not 1" [ "$vm_status" = 1 ]
+	idle panic
+}
+
+gdb_case() { # gdb_case HYPERVISOR
+	local pid
+	note "gdb on $1"
+	timeout $((90 * slow)) $(pre "$1") $pc_qemu -no-reboot -accel kvm,kernel-irqchip=split -M pc -m 64 -kernel /pc/modes.elf -append wait -S -gdb tcp:127.0.0.1:1234 \
+		-device isa-debug-exit,iobase=0xf4,iosize=4 -serial "file:$t/gdb.$1.con" </dev/null >$t/gdb.$1.err 2>&1 &
+	pid=$!
+	timeout $((80 * slow)) gdb-client 1234 $(cat /pc/modes.sym) $(grep -qw vmx /proc/cpuinfo && echo hardware || echo software) >$t/gdb.$1 2>&1
+	wait $pid
+	echo "status $?" >>$t/gdb.$1
+}
+group_gdb() { # breakpoints, steps, watchpoint; the same on stock KVM
+	[ $on = stock ] || gdb_case umbra
+	gdb_case stock
+	cat $t/gdb.$on
+	for what in interrupted breakpoint step 'software breakpoint' 'rcx 3' 'loop done' 'value 34120000' 'rdx 12345678' done; do
+		expect "pc.gdb.$(echo "$what" | tr ' ' -)" "$(grep "^gdb: $what" $t/gdb.$on | head -n 1)" grep -qx "gdb: $what" $t/gdb.$on
+	done
+	expect pc.gdb.end "the debugged program did not end: $(tail -n 1 $t/gdb.$on)" grep -q '^status 33' $t/gdb.$on
+	expect pc.gdb.same "differs: $(diff $t/gdb.$on $t/gdb.stock | grep '^[-+]' | tr '\n' '|')" cmp -s $t/gdb.$on $t/gdb.stock
+	idle gdb
+}
+
+group_memory() { # kinds of guest memory
+	reference
+	mkdir -p $t/huge
+	echo 80 >/proc/sys/vm/nr_hugepages
+	mount -t hugetlbfs hugetlbfs $t/huge
+	boot_case memory-memfd -M q35,memory-backend=m -accel kvm,kernel-irqchip=split -object memory-backend-memfd,id=m,size=128M
+	boot_case memory-file -M q35,memory-backend=m -accel kvm,kernel-irqchip=split \
+		-object memory-backend-file,id=m,size=128M,mem-path=/dev/shm,share=on
+	if [ "$(awk '$1 == "HugePages_Total:" { print $2 }' /proc/meminfo)" -ge 64 ]; then
+		boot_case memory-hugetlbfs -M q35,memory-backend=m -accel kvm,kernel-irqchip=split \
+			-object memory-backend-file,id=m,size=128M,mem-path=$t/huge,share=on
+		boot_case memory-hugetlb-memfd -M q35,memory-backend=m -accel kvm,kernel-irqchip=split \
+			-object memory-backend-memfd,id=m,size=128M,hugetlb=on
+	else
+		not_ok pc.memory-hugetlbfs.user "no huge pages in this machine"
+	fi
+	umount $t/huge
+	echo 0 >/proc/sys/vm/nr_hugepages
+	boot_case memory-prealloc -M pc -accel kvm,kernel-irqchip=split -mem-prealloc
+	# 4 GiB with the hole for PCI: most of it is never touched
+	vm_start hole -M q35 -accel kvm,kernel-irqchip=split -m 4G $command_guest -append "$guest_append"
+	vm_ready || show hole.con
+	say 'memory; sed -n "/System RAM/s/^/guest: /p" /proc/iomem'
+	seen con 'guest: did memory' 20
+	expect pc.memory-hole.size "$(grep -a 'guest: memory' $t/hole.con)" grep -aqE 'guest: memory (39|40)[0-9][0-9] MiB' $t/hole.con
+	expect pc.memory-hole.above "no memory above 4 GiB" grep -aqi 'guest: 100000000-17fffffff : System RAM' $t/hole.con
+	vm_quit
+	idle memory
+}
+
+shmem() { awk '$1 == "Shmem:" { s += $2 } $1 == "AnonPages:" { s += $2 } END { print int(s / 1024) }' /proc/meminfo; } # MiB of guests and processes
+group_balloon() { # memory that the balloon takes goes back to the host
+	local full small
+	vm_start balloon -M q35 -accel kvm,kernel-irqchip=split -m 256 -device virtio-balloon-pci,id=b $command_guest -append "$guest_append"
+	vm_ready || show balloon.con
+	say 'fill 100'
+	seen con 'guest: filled 100' 90
+	full=$(shmem)
+	qmp '"balloon", "arguments": {"value": 134217728}'
+	expect pc.balloon.inflate "the balloon does not reach 128 MiB" seen qmp '"actual": 134217728' 60
+	sleep 1
+	small=$(shmem)
+	echo "-- $full MiB, with the balloon $small MiB"
+	expect pc.balloon.back "$full MiB before, $small MiB after" [ $((full - small)) -ge 60 ]
+	qmp '"balloon", "arguments": {"value": 268435456}'
+	expect pc.balloon.deflate "the balloon does not go back" seen qmp '"actual": 268435456' 60
+	say 'fill 150'
+	expect pc.balloon.use "the memory cannot be used again" seen con 'guest: filled 150' 120
+	vm_quit
+	idle balloon
+}
+
+group_hotplug() { # a pc-dimm
+	vm_start hotplug -M q35 -accel kvm,kernel-irqchip=split -m 256,slots=2,maxmem=1G $command_guest -append "$guest_append"
+	vm_ready || show hotplug.con
+	say memory
+	seen con 'guest: memory' 20
+	qmp '"object-add", "arguments": {"qom-type": "memory-backend-ram", "id": "d", "size": 268435456}'
+	qmp '"device_add", "arguments": {"driver": "pc-dimm", "id": "dimm", "memdev": "d"}'
+	sleep 3
+	say 'for b in /sys/devices/system/memory/memory*; do [ $(cat $b/state) = online ] || echo online >$b/state; done; memory'
+	seen con 'guest: memory' 30 2
+	expect pc.hotplug.size "$(grep -a 'guest: memory' $t/hotplug.con | tr '\n' '|')" \
+		[ "$(awk '$2 == "memory" { n = $3 } END { print (n > 400) }' $t/hotplug.con)" = 1 ]
+	say 'fill 240'
+	expect pc.hotplug.use "the new memory cannot be used" seen con 'guest: filled 240' 120
+	vm_quit
+	idle hotplug
+}
+
+[ $on = stock ] || expect pc.load "insmod failed" umbra_load
+stock_load || not_ok pc.stock "stock KVM does not load"
+for group in $groups; do
+	group_$group
+done
+[ $on = stock ] || expect pc.unload "rmmod failed" rmmod umbra
+exit $failed
