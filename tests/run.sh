@@ -1,14 +1,16 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
 # Installs what is missing, builds, and runs all tests or the named parts. The last line has the totals.
-#   tests/run.sh [--list] [--jobs N] [NAME...]
+#   tests/run.sh [--list] [--all] [--jobs N] [NAME...]
+# Without names or --all, parts that are marked long are left out.
 # UMBRA_BUILD is the build folder (build), UMBRA_SCALE the machine tests' repetitions in per cent (100).
 set -uo pipefail
 tests=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 . "$tests/testbed/lib.sh"
 . "$tests/parts.sh"
 
-# name, seconds at most, what it needs, what it does. Parts that need the product run side by side after it is built.
+# name, seconds at most, what it needs, what it does. Parts that need the product run side by side after it is built;
+# long ones as well, when they are asked for.
 parts=(
 	"build        900 -       product and machine tests, gcc and clang, no warnings"
 	"headers      300 -       each header compiles alone, gcc and clang"
@@ -26,15 +28,15 @@ parts=(
 	"svm-stress   1500 product FPU, kicks and memory under load on SVM, 2 CPUs"
 	"svm-linux    600 product  Linux under QEMU on Umbra and on stock KVM on SVM, same output"
 	"svm-life     2400 product CPU offline, kill, two guests, a broken policy, rmmod on SVM"
-	"vmx-smp      1800 product 2 vCPUs under a short load, 4 to user space, on Umbra and stock KVM"
+	"vmx-smp      1800 long    2 vCPUs under a short load, 4 to user space, on Umbra and stock KVM"
 	"svm-smp      1500 product 4 vCPUs on 2 CPUs under load, 16 to user space; UMBRA_LOAD=300: seconds of load (40)"
 	"svm-guests   1500 product four guests at once, killed and started in random order beside a witness, 50 kills"
 	"vmx-irqchip  900 product PIC, PIT and I/O APIC beside stock KVM's: a client, microvm"
 	"svm-irqchip  1500 product PIC, PIT and I/O APIC beside stock KVM's, PCs with the whole irqchip and the split one"
 	"svm-pc       2400 product PCs: CPU modes, SeaBIOS to kernels, QEMU's monitor, resets, panic, gdbstub"
-	"svm-pc-memory 3600 product PCs: GRUB, UEFI and its flash, backends of guest memory, PCI hole, balloon, hot-plug"
-	"svm-memtest  1500 product memtest86+ on a q35 with VGA: firmware, emulator, coalesced writes"
-	"vmx-6.12     1800 product Linux 6.12 on VMX: core tests, Linux under QEMU on Umbra and on stock KVM"
+	"svm-pc-memory 3600 long    PCs: GRUB, UEFI and its flash, backends of guest memory, PCI hole, balloon, hot-plug"
+	"svm-memtest  1500 long    memtest86+ on a q35 with VGA: firmware, emulator, coalesced writes"
+	"vmx-6.12     1800 long    Linux 6.12 on VMX: core tests, Linux under QEMU on Umbra and on stock KVM"
 	"svm-6.12     1200 product Linux 6.12 on SVM: the same"
 	"bench        900 product  exits beside stock KVM, in short; a missed target is a failure"
 	"vmx-refuse-lynnfield 300 product the module refuses a CPU without unrestricted guest"
@@ -45,12 +47,19 @@ parts=(
 	"svm-refuse-fsgsbase  300 product the module refuses a CPU with SVM and without FSGSBASE"
 )
 
-jobs=$(nproc) names=()
+jobs=$(nproc) names=() all=
 while [ $# -gt 0 ]; do
 	case $1 in
-	--list) for part in "${parts[@]}"; do read -r name _ _ text <<<"$part"; printf '%-22s %s\n' "$name" "$text"; done; exit 0 ;;
+	--list)
+		for part in "${parts[@]}"; do
+			read -r name _ needs text <<<"$part"
+			printf '%-22s %s%s\n' "$name" "$text" "$([ "$needs" != long ] || echo " (long)")"
+		done
+		exit 0
+		;;
+	--all) all=1 ;;
 	--jobs) jobs=${2:?--jobs needs a number}; shift ;;
-	-*) sed -n '3,5s/^# //p' "$0"; exit 2 ;;
+	-*) sed -n '3,6s/^# //p' "$0"; exit 2 ;;
 	*) names+=("$1") ;;
 	esac
 	shift
@@ -125,10 +134,17 @@ reap() { # waits for one part to end
 
 # Other parts need the product's build tree; naming one of them builds it quietly first.
 wanted=" ${names[*]+"${names[*]}"} "
+left_out=
 product=no
 for part in "${parts[@]}"; do
 	read -r name limit needs _ <<<"$part"
-	[ "$wanted" = "  " ] || [[ $wanted == *" $name "* ]] || continue
+	if [ "$wanted" != "  " ]; then
+		[[ $wanted == *" $name "* ]] || continue
+	elif [ "$needs" = long ] && [ -z "$all" ]; then
+		left_out="$left_out $name"
+		continue
+	fi
+	[ "$needs" != long ] || needs=product
 	if [ "$needs" = product ] && [ $product = no ]; then
 		while [ ${#running[@]} -gt 0 ]; do reap; done
 		echo "== product for the machines"
@@ -147,6 +163,7 @@ for part in "${parts[@]}"; do
 done
 while [ ${#running[@]} -gt 0 ]; do reap; done
 
+[ -z "$left_out" ] || echo "left out, for they are long (--all runs them):$left_out"
 totals="$passed passed, $failed failed"
 [ $skipped = 0 ] || totals="$totals, $skipped skipped"
 echo "$totals"
