@@ -206,7 +206,8 @@ struct umbra_event {
 #define UMBRA_ICPT_INTR_WINDOW (1 << 0) /* exit when the guest can take an external interrupt */
 #define UMBRA_ICPT_NMI_WINDOW (1 << 1)	/* exit when the guest can take an NMI; SVM: at an IRET, before it */
 #define UMBRA_ICPT_HLT (1 << 2)
-#define UMBRA_ICPT_PAUSE (1 << 3) /* exit on a PAUSE loop (SDM 3C 26.1.3), where the CPU detects such */
+/* Exit on a PAUSE loop, where the CPU detects such (SDM 3C 26.1.3); an SVM without a pause filter exits on each PAUSE. */
+#define UMBRA_ICPT_PAUSE (1 << 3)
 #define UMBRA_ICPT_ALL ((1 << 4) - 1)
 
 /* umbra_run.flags */
