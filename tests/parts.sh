@@ -200,6 +200,21 @@ part_bench() {
 	check bench.targets "a target of the quick measurement is missed" test $status = 0
 }
 
+# debian_system NAME OPTIONS...: a Debian guest on the SVM machine, which has a disk with it for each hypervisor
+debian_system() {
+	local name=$1 image root=$build_root/$1-root
+	shift
+	image=$("$testbed/debian-image.sh")
+	"$testbed/qemu-root.sh" "$root"
+	mkdir -p "$root/debian"
+	cp "$image"/{vmlinuz,initrd,cmdline} "$root/debian/"
+	machine "$name" system.sh --hw svm --cpus 2 --mem 1536 --overlay "$root" --disk "$image/disk.img" --disk "$image/disk.img" "$@"
+	rm -rf "$root"
+}
+
+part_svm_system() { debian_system svm-system --append "cases=q35"; }
+part_svm_devices() { debian_system svm-devices --append "cases=vhost,doorbell,microvm on=umbra"; }
+
 part_vmx_core() { machine vmx-core core.sh --cpus 2 --append "programs=smoke,negative,exits,oracle,hoststate scale=${UMBRA_SCALE:-100}"; }
 part_vmx_stress() { machine vmx-stress core.sh --cpus 2 --append "programs=fpu,kick,memory scale=${UMBRA_SCALE:-100}"; }
 part_vmx_linux() { machine vmx-linux linux.sh; }

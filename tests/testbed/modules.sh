@@ -8,7 +8,7 @@ set -euo pipefail
 tree=$1
 release=$(basename "$tree")
 out=$cache/modules-$release.cpio
-wanted=(virtio_pci virtio_blk ata_piix sd_mod vhost_net tun)
+wanted=(virtio_pci virtio_blk virtio_net ata_piix sd_mod vhost_net tun)
 
 cached "$out" "${BASH_SOURCE[0]}" && { echo "$out"; exit 0; }
 

@@ -13,10 +13,14 @@ guest_begin() {
 	rm -f /tmp/control.in /tmp/control.out
 	mkfifo /tmp/control.in /tmp/control.out
 	exec 5<>/tmp/control.in 6<>/tmp/control.out # both ways: opening waits for nobody
+	rm -f /tmp/monitor.in /tmp/monitor.out
+	mkfifo /tmp/monitor.in /tmp/monitor.out
+	exec 7<>/tmp/monitor.in 8<>/tmp/monitor.out
 	timeout 3600 $on $full_qemu -accel kvm -cpu host -nodefaults -no-user-config -display none \
 		-chardev "file,id=console,path=/tmp/$name.console" -serial chardev:console \
 		-chardev pipe,id=control,path=/tmp/control "$@" -device virtserialport,chardev=control,name=umbra.control \
-		</dev/null >"/tmp/$name.vmm" 2>&1 5>&- 6>&- &
+		-chardev pipe,id=monitor,path=/tmp/monitor -mon monitor \
+		</dev/null >"/tmp/$name.vmm" 2>&1 5>&- 6>&- 7>&- 8>&- &
 	guest_pid=$!
 }
 
@@ -27,6 +31,7 @@ guest_line() {
 		[ $left -lt 5 ] || left=5
 		IFS= read -r -t $left line <&6 && return 0
 		kill -0 "$guest_pid" 2>/dev/null || return 1
+		! grep -aq '^KVM' "/tmp/$guest_name.vmm" || return 1 # QEMU stops a guest that cannot go on
 	done
 	return 1
 }
@@ -66,10 +71,20 @@ guest_ends() {
 	wait "$guest_pid"
 }
 
+# guest_state: where its CPUs are, when it is lost
+guest_state() {
+	local reply
+	kill -0 "$guest_pid" 2>/dev/null || return 0
+	printf '%s\n' 'info status' 'info registers -a' 'info pic' >&7
+	while IFS= read -r -t 5 reply <&8; do
+		case $reply in *'info '* | *XMM* | *YMM* | *FPR* | *ZMM*) ;; *) echo "$reply" ;; esac
+	done
+}
+
 guest_kill() {
 	kill "$guest_pid" 2>/dev/null
 	wait "$guest_pid" 2>/dev/null
-	exec 5>&- 6>&-
+	exec 5>&- 6>&- 7>&- 8>&-
 }
 
 # guest_console PATTERN SECONDS: waits for it on the console
