@@ -254,10 +254,15 @@ part_vmx_6_12() { kernel_6_12 vmx-6.12 --cpus 2; }
 part_svm_6_12() { kernel_6_12 svm-6.12 --hw svm --cpus 2 --mem 1536; }
 part_svm_refuse() {
 	case $part in
-	*-svm) machine "$part" refuse.sh --hw svm --model max,-svm --append "refuse=SVM" ;;
+	*-svm) machine "$part" refuse.sh --hw svm --model qemu64,-svm,+fsgsbase --append "refuse=SVM" ;; # QEMU 7.2 does not get far with max,-svm
 	*-npt) machine "$part" refuse.sh --hw svm --model max,-npt --append "refuse=nested+paging" ;;
 	*-fsgsbase) machine "$part" refuse.sh --hw svm --model max,-fsgsbase --append "refuse=FSGSBASE" ;;
 	esac
+}
+part_svm_hotplug() {
+	local pc=$build_root/hotplug-root
+	"$testbed/qemu-root.sh" "$pc"
+	machine svm-hotplug hotplug.sh --hw svm --cpus 2 --mem 1536 --overlay "$pc"
 }
 part_vmx_irqchip() { machine vmx-irqchip irqchip.sh --append guests=microvm; }
 part_svm_irqchip() {

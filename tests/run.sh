@@ -30,6 +30,7 @@ parts=(
 	"svm-life     2400 product CPU offline, kill, two guests, a broken policy, rmmod on SVM"
 	"vmx-smp      1800 long    2 vCPUs under a short load, 4 to user space, on Umbra and stock KVM"
 	"svm-smp      1500 product 4 vCPUs on 2 CPUs under load, 16 to user space; UMBRA_LOAD=300: seconds of load (40)"
+	"svm-hotplug  900 product a CPU plugged into a running q35 guest, and taken off and on by it"
 	"svm-guests   1500 product four guests at once, killed and started in random order beside a witness, 50 kills"
 	"vmx-irqchip  900 product PIC, PIT and I/O APIC beside stock KVM's: a client, microvm"
 	"svm-irqchip  1500 product PIC, PIT and I/O APIC beside stock KVM's, PCs with the whole irqchip and the split one"

@@ -367,8 +367,6 @@ void exits_answers(void)
 	struct umbra_run *run;
 	struct guest g;
 
-	if (is_svm())
-		skip_test("not on SVM");
 	guest_new(&g, MODE_LONG64, SNIPPET(answer_cpuid));
 	run = g.vcpu.run;
 	table = (struct umbra_answer *)((char *)run + UMBRA_ANSWERS_OFFSET);
@@ -381,13 +379,14 @@ void exits_answers(void)
 		/* The slot that the guest's leaf points at, whatever leaf the entry names. */
 		table[UMBRA_ANSWER_SLOT(c->rdmsr ? c->rcx : c->rax)] = c->entry;
 		run->gpr[UMBRA_RAX] = 0xffffffff00000000ULL | c->rax;
-		run->gpr[UMBRA_RCX] = 0xffffffff00000000ULL | c->rcx;
+		/* QEMU 7.2 looks for an MSR in SVM's bitmap by all of RCX. */
+		run->gpr[UMBRA_RCX] = (is_svm() ? 0 : 0xffffffff00000000ULL) | c->rcx;
 		run->gpr[UMBRA_RBX] = run->gpr[UMBRA_RDX] = 0x5555555555555555ULL;
 		if (c->step) {
 			run->rflags |= 1 << 8;
 			run->rip = GPA_CODE + code.at[0].where - (uintptr_t)code.start; /* past the STI */
 		}
-		if (!c->answered) {
+		if (!c->answered || is_svm()) { /* there, nothing is answered so far */
 			vcpu_expect(&g.vcpu, c->rdmsr ? VMEXIT_RDMSR : VMEXIT_CPUID, c->what);
 			check(run->rip == GPA_CODE + code.at[0].where - (uintptr_t)code.start &&
 				      (uint32_t)run->gpr[UMBRA_RAX] == c->rax &&

@@ -504,31 +504,32 @@ static void routing_cases(void)
 		{ 5, 1, 1, 2, 3 },    { 5, 9, 0, 0, 0 },  { 4096, 1, 0, 2, 3 }, { 6, 1, 0, 2, 7 },
 		{ 1000, 1, 0, 2, 7 }, { 16, 1, 0, 1, 6 }, { 0, 1, 0, 2, 2 },
 	};
-	struct {
-		struct kvm_irq_routing head;
-		struct kvm_irq_routing_entry entry[2];
-	} arg;
+	struct kvm_irq_routing *arg = calloc(1, sizeof(*arg) + 2 * sizeof(arg->entries[0]));
+	struct kvm_irq_routing_entry *entry;
 
+	if (!arg)
+		die("calloc");
+	entry = arg->entries;
 	title("routes");
 	machine_open(0);
 	lapic_enable();
 	ioapic_write(0x10 + 2 * 7, 0x57);
 	guest_run();
 	for (size_t n = 0; n < sizeof(row) / sizeof(row[0]); n++) {
-		memset(&arg, 0, sizeof(arg));
-		arg.head.nr = 1;
-		arg.entry[0].gsi = row[n].gsi;
-		arg.entry[0].type = row[n].type;
-		arg.entry[0].flags = row[n].flags;
-		arg.entry[0].u.irqchip.irqchip = row[n].chip;
-		arg.entry[0].u.irqchip.pin = row[n].pin;
-		printf(" route %zu: %d", n, call(vm, KVM_SET_GSI_ROUTING, &arg));
-		arg.head.nr = 2;
-		arg.entry[1] = arg.entry[0];
-		printf(" twice %d", call(vm, KVM_SET_GSI_ROUTING, &arg));
-		arg.entry[1].u.irqchip.irqchip ^= 2;
-		arg.entry[1].u.irqchip.pin &= 7;
-		printf(" two chips %d\n", call(vm, KVM_SET_GSI_ROUTING, &arg));
+		memset(arg, 0, sizeof(*arg) + 2 * sizeof(*entry));
+		arg->nr = 1;
+		entry[0].gsi = row[n].gsi;
+		entry[0].type = row[n].type;
+		entry[0].flags = row[n].flags;
+		entry[0].u.irqchip.irqchip = row[n].chip;
+		entry[0].u.irqchip.pin = row[n].pin;
+		printf(" route %zu: %d", n, call(vm, KVM_SET_GSI_ROUTING, arg));
+		arg->nr = 2;
+		entry[1] = entry[0];
+		printf(" twice %d", call(vm, KVM_SET_GSI_ROUTING, arg));
+		entry[1].u.irqchip.irqchip ^= 2;
+		entry[1].u.irqchip.pin &= 7;
+		printf(" two chips %d\n", call(vm, KVM_SET_GSI_ROUTING, arg));
 		for (uint32_t gsi = 0; gsi < 18; gsi++) {
 			line(gsi, 1);
 			line(gsi, 0);
@@ -541,6 +542,7 @@ static void routing_cases(void)
 		dump();
 	}
 	machine_close();
+	free(arg);
 }
 
 static const uint8_t safe_ocw3[] = { 0x08, 0x0a, 0x0b, 0x48 };
