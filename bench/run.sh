@@ -1,6 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
-# Measures Umbra beside stock kvm-intel in one boot of the emulated machine, whose TSC counts instructions.
+# Measures Umbra beside stock KVM in one boot of an emulated machine: with VMX in instructions, which its TSC counts; with SVM by
+# the wall clock, both by turns.
 set -euo pipefail
 bench=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 . "$bench/../tests/testbed/lib.sh"
@@ -8,32 +9,38 @@ bench=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 usage() {
 	cat <<'USAGE'
 usage: bench/run.sh [options]
+  --hw vmx|svm       VMX: exits, boot, memory; SVM: exits, boot, and what a Linux guest measures of itself (vmx)
   --kernel 6.1|6.12  Debian's cloud kernel (6.1)
   --build DIR        a finished build tree (Release, prefix /usr) instead of an own one
-  --batches N        per exit (20); the least counts
+  --batches N        per exit (20, with SVM 8); the least counts
   --boots N          guest boots per hypervisor (2); the least counts
   --append TEXT      more kernel arguments for the machine, for example mitigations=auto
-  --no-smp           leave out the second machine, which has two CPUs
-  --quick            no second machine, no guest boots, few batches: about two minutes
+  --rounds N         SVM: of each thing on each hypervisor (5); the median of the rounds' ratios counts
+  --stats            SVM: exits by kind, in the machine's console
+  --no-smp           VMX: leave out the second machine, which has two CPUs
+  --quick            VMX: no second machine, no guest boots, few batches: about two minutes; SVM: one round
   -o FILE            JSON (build/bench/results.json)
   --strict           a missed target is an error
 exit status: 0 when everything was measured, 1 when not (--strict: or a target was missed)
 USAGE
 }
 
-kernel=6.1 tree= batches=20 boots=2 append= smp=1 parts=exits,start,boot,memory json= strict=
+hw=vmx kernel=6.1 tree= batches= rounds=5 stats= boots=2 append= smp=1 parts=exits,start,boot,memory json= strict=
 while [ $# -gt 0 ]; do
 	case $1 in
 	--no-smp) smp=; shift; continue ;;
-	--quick) smp= parts=exits,start,memory batches=8; shift; continue ;;
+	--quick) smp= parts=exits,start,memory batches=8 rounds=1; shift; continue ;;
+	--stats) stats=1; shift; continue ;;
 	--strict) strict=1; shift; continue ;;
 	--help) usage; exit 0 ;;
 	-o | --*) [ $# -gt 1 ] || { usage >&2; exit 1; } ;;
 	esac
 	case $1 in
+	--hw) hw=$2 ;;
 	--kernel) kernel=$2 ;;
 	--build) tree=$2 ;;
 	--batches) batches=$2 ;;
+	--rounds) rounds=$2 ;;
 	--boots) boots=$2 ;;
 	--append) append=$2 ;;
 	-o) json=$2 ;;
@@ -41,8 +48,15 @@ while [ $# -gt 0 ]; do
 	esac
 	shift 2
 done
+case $hw in
+vmx) batches=${batches:-20} ;;
+svm) batches=${batches:-8} ;;
+*) usage >&2; exit 1 ;;
+esac
+[ "$rounds" -gt 0 ] || { usage >&2; exit 1; }
 out=$build_root/bench
-json=$(realpath -m "${json:-$out/results.json}")
+[ $hw = vmx ] && results=results || results=results-$hw
+json=$(realpath -m "${json:-$out/$results.json}")
 mkdir -p "$out" "$(dirname "$json")"
 fail() { echo "bench: $*" >&2; exit 1; }
 
@@ -60,22 +74,41 @@ work=$(mktemp -d "$out/run.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 "$testbed/umbra-root.sh" "$tree" "$work/root"
 for program in exits boot; do install -D "$tree/bench/$program" "$work/root/usr/libexec/umbra/$program"; done
+commit=$(git -C "$source_root" describe --always --dirty 2>/dev/null || echo unknown)
 
-# machine CPUS SECONDS KERNEL-ARGUMENTS: results go to $work/CPUS
+# machine NAME SCRIPT SECONDS CPUS KERNEL-ARGUMENTS: its console is $out/console.NAME
 machine() {
-	local status=0
-	echo "bench: emulated machine with $1 CPU(s)"
-	"$testbed/machine.sh" --cpus "$1" --kernel "$kernel" --overlay "$work/root" --script "$bench/in/bench.sh" \
-		--timeout "$2" --log "$out/console.$1" --append "batches=$batches boots=$boots $3 $append" || status=$?
-	[ $status = 0 ] || { tail -n 8 "$out/console.$1" >&2; fail "the run failed (status $status), console in $out/console.$1"; }
-	grep -q '^bench: end' "$out/console.$1" || fail "no end in $out/console.$1"
+	local status=0 console=$out/console.$1
+	echo "bench: emulated machine ($hw) with $4 CPU(s)"
+	"$testbed/machine.sh" --hw $hw --cpus "$4" --kernel "$kernel" --overlay "$work/root" --script "$bench/in/$2.sh" \
+		--timeout "$3" --log "$console" --append "batches=$batches $5 $append" || status=$?
+	[ $status = 0 ] || { tail -n 8 "$console" >&2; fail "the run failed (status $status), console in $console"; }
+	grep -q '^bench: end' "$console" || fail "no end in $console"
+}
+
+if [ $hw = svm ]; then
+	mkdir -p "$work/loops/bin" "$work/root/guest"
+	cp "$tree/bench/loops" "$work/loops/bin/"
+	cpio_pack "$work/loops" >"$work/root/guest/loops.cpio"
+	echo "bench: this machine's load is $(cut -d ' ' -f 1-3 /proc/loadavg) on $(nproc) CPUs"
+	machine svm pairs $((300 + rounds * 600)) 2 "rounds=$rounds ${stats:+stats=1}"
+	echo "bench: this machine's load was $(cut -d ' ' -f 1-3 /proc/loadavg)"
+	sed -n 's/^RESULT //p' "$out/console.svm" >"$work/results"
+	awk -v json="$json" -v kernel="$(kernel_release "$kernel")" -v append="$append" -v rounds="$rounds" -v strict="$strict" \
+		-v commit="$commit" -f "$bench/pairs.awk" "$bench/items-pairs" "$work/results"
+	exit
+fi
+
+# exits_machine CPUS KERNEL-ARGUMENTS
+exits_machine() {
+	machine "$1" bench 1500 "$1" "boots=$boots $2"
 	sed -n "s/^RESULT /$1 /p" "$out/console.$1" >>"$work/results"
 }
 : >"$work/results"
-machine 1 1500 bench=$parts
-[ -z "$smp" ] || machine 2 1500 "bench=exits,boot items=port_out,port_in,mmio_write,halt_wake"
+exits_machine 1 bench=$parts
+[ -z "$smp" ] || exits_machine 2 "bench=exits,boot items=port_out,port_in,mmio_write,halt_wake"
 
 awk -v json="$json" -v kernel="$(kernel_release "$kernel")" -v append="$append" \
 	-v smp="$smp" -v boot="$([[ $parts != *boot* ]] || echo 1)" -v strict="$strict" \
-	-v commit="$(git -C "$source_root" describe --always --dirty 2>/dev/null || echo unknown)" \
+	-v commit="$commit" \
 	-f "$bench/report.awk" "$bench/items" "$work/results"
