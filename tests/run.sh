@@ -39,7 +39,7 @@ parts=(
 	"svm-memtest  1500 long    memtest86+ on a q35 with VGA: firmware, emulator, coalesced writes"
 	"vmx-6.12     1800 long    Linux 6.12 on VMX: core tests, Linux under QEMU on Umbra and on stock KVM"
 	"svm-6.12     1200 product Linux 6.12 on SVM: the same"
-	"svm-system   2400 product a Debian system on q35, 2 CPUs, on Umbra and on stock KVM: disk, network, reboot, journal"
+	"svm-system   3600 long    a Debian system on q35, 2 CPUs, on Umbra and on stock KVM: disk, network, reboot, journal"
 	"svm-devices  2400 long    the same system on Umbra with vhost-net, without eventfds, and on microvm"
 	"bench        900 product  exits beside stock KVM, in short; a missed target is a failure"
 	"vmx-refuse-lynnfield 300 product the module refuses a CPU without unrestricted guest"
