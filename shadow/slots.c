@@ -22,6 +22,7 @@
 #define PAGE_SHIFT 12
 #define HUGE_SIZE (2ULL << 20)
 #define HUGE_MISSES_MAX 16		  /* then it is not tried again: an old kernel, or no memory for huge pages */
+#define FILE_UNIT_MAX (1ULL << 30)	  /* the largest pages of hugetlbfs */
 #define MAX_SLOT_PAGES ((1ULL << 31) - 1) /* KVM_MEM_MAX_NR_PAGES */
 #define SHIM_DIRTY_PAGES (1ULL << 20)	  /* struct umbra_dirty's limit */
 
@@ -245,39 +246,72 @@ static void dirty_free(struct slot_dirty *dirty)
 	free(dirty);
 }
 
-/* Never executable. Congruent to gpa modulo 2 MiB, so that the shim can use large leaves. */
+/*
+ * What a file can be mapped in: hugetlbfs says its page size here. Some other files say more than a page, too; that does
+ * no harm.
+ */
+static uint64_t file_unit(const struct stat *st)
+{
+	uint64_t unit = (uint64_t)st->st_blksize;
+
+	return S_ISREG(st->st_mode) && unit > PAGE && unit <= FILE_UNIT_MAX && !(unit & (unit - 1)) ? unit : PAGE;
+}
+
+/* mmap() of a file at an address that is congruent to like modulo align (a power of two). */
+static void *map_aligned(uint64_t len, int prot, int fd, uint64_t offset, uint64_t like, uint64_t align)
+{
+	uint64_t reserve = len + align, start;
+	uint8_t *area, *map;
+
+	area = mmap(NULL, reserve, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (area == MAP_FAILED)
+		return MAP_FAILED;
+	start = ((uint64_t)area & ~(align - 1)) + (like & (align - 1));
+	if (start < (uint64_t)area)
+		start += align;
+	map = mmap((void *)start, len, prot, MAP_SHARED | MAP_NORESERVE | MAP_FIXED, fd, (off_t)offset);
+	if (map == MAP_FAILED) {
+		int error = errno;
+
+		munmap(area, reserve);
+		errno = error;
+		return MAP_FAILED;
+	}
+	if (map > area)
+		munmap(area, (size_t)(map - area));
+	if (map + len < area + reserve)
+		munmap(map + len, (size_t)(area + reserve - (map + len)));
+	return map;
+}
+
+/*
+ * Never executable. Congruent to gpa modulo 2 MiB, so that the shim can use large leaves; where the file has larger pages,
+ * congruent to the file, which has no other addresses.
+ */
 static int slot_map(struct slot *slot, int fd, uint64_t offset, bool writable)
 {
 	int prot = PROT_READ | (writable ? PROT_WRITE : 0);
-	uint64_t reserve = slot->size + HUGE_SIZE, start;
-	uint8_t *area, *hva;
+	uint64_t unit, skip, len;
 	struct stat st;
+	void *map;
 
 	if (fstat(fd, &st) < 0)
 		return -errno;
 	if (S_ISREG(st.st_mode) &&
 	    (offset > (uint64_t)st.st_size || slot->size > (((uint64_t)st.st_size + PAGE - 1) & -PAGE) - offset))
 		return -EINVAL;
-	area = mmap(NULL, reserve, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (area == MAP_FAILED)
+	unit = file_unit(&st);
+	skip = offset & (unit - 1);
+	len = (skip + slot->size + unit - 1) & -unit;
+	map = map_aligned(len, prot, fd, offset - skip, unit > PAGE ? offset - skip : slot->gpa,
+			  unit > HUGE_SIZE ? unit : HUGE_SIZE);
+	if (map == MAP_FAILED)
 		return -errno;
-	start = ((uint64_t)area & ~(HUGE_SIZE - 1)) + (slot->gpa & (HUGE_SIZE - 1));
-	if (start < (uint64_t)area)
-		start += HUGE_SIZE;
-	hva = mmap((void *)start, slot->size, prot, MAP_SHARED | MAP_NORESERVE | MAP_FIXED, fd, (off_t)offset);
-	if (hva == MAP_FAILED) {
-		int ret = -errno;
-
-		munmap(area, reserve);
-		return ret;
-	}
-	if (hva > area)
-		munmap(area, (size_t)(hva - area));
-	if (hva + slot->size < area + reserve)
-		munmap(hva + slot->size, (size_t)(area + reserve - (hva + slot->size)));
 	/* Where the host gives shared memory huge pages for the asking (shmem_enabled=advise); else it does nothing. */
-	madvise(hva, slot->size, MADV_HUGEPAGE);
-	slot->hva = hva;
+	madvise(map, len, MADV_HUGEPAGE);
+	slot->map = map;
+	slot->map_size = len;
+	slot->hva = (uint8_t *)map + skip;
 	return 0;
 }
 
@@ -317,7 +351,7 @@ static int slot_delete(struct vm *vm, const struct slot *slot)
 	slots_publish(vm, new);
 	dirty_free(vm->dirty[gone.id]);
 	vm->dirty[gone.id] = NULL;
-	munmap(gone.hva, gone.size);
+	munmap(gone.map, gone.map_size);
 	return 0;
 }
 
@@ -371,7 +405,7 @@ static int slot_create(struct vm *vm, struct slot *slot, const struct channel_me
 		return ret;
 	ret = slot_replace(vm, slot);
 	if (ret < 0)
-		munmap(slot->hva, slot->size);
+		munmap(slot->map, slot->map_size);
 	return ret;
 }
 
@@ -419,6 +453,8 @@ static int memory_set(struct vm *vm, const struct channel_memory *arg, struct ca
 	if (!old)
 		return slot_create(vm, &slot, arg, call);
 	slot.hva = old->hva;
+	slot.map = old->map;
+	slot.map_size = old->map_size;
 	slot.huge = old->huge && !((old->gpa ^ slot.gpa) & (HUGE_SIZE - 1));
 	return slot_replace(vm, &slot);
 }
@@ -448,7 +484,7 @@ void slots_fini(struct vm *vm)
 	struct slots *slots = atomic_load(&vm->slots);
 
 	for (uint32_t i = 0; i < slots->count; i++) {
-		munmap(slots->slot[i].hva, slots->slot[i].size);
+		munmap(slots->slot[i].map, slots->slot[i].map_size);
 		dirty_free(vm->dirty[slots->slot[i].id]);
 		vm->dirty[slots->slot[i].id] = NULL;
 	}

@@ -23,9 +23,11 @@ struct vcpu;
 
 /* One memory slot; read on vCPU threads without a lock (see vm_slots_find). */
 struct slot {
-	uint64_t gpa;		 /* bytes */
-	uint64_t size;		 /* bytes; 0: empty */
-	uint8_t *hva;		 /* the shadow's own mapping */
+	uint64_t gpa;	   /* bytes */
+	uint64_t size;	   /* bytes; 0: empty */
+	uint8_t *hva;	   /* the shadow's own mapping */
+	void *map;	   /* what was mapped for it: whole pages of its file, more than the slot with hugetlbfs */
+	uint64_t map_size; /* bytes */
 	uint64_t userspace_addr; /* the VMM's */
 	uint32_t id;
 	uint32_t flags; /* KVM_MEM_* */

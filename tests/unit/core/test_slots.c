@@ -1,11 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /* Memory slots and the dirty log. */
 #define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/memfd.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include "machine.h"
 
@@ -339,6 +343,46 @@ START_TEST(readers_race)
 }
 END_TEST
 
+/* hugetlbfs maps whole pages of its own size only; slots begin and end where the machine's holes are. */
+START_TEST(hugetlb)
+{
+	static const struct channel_memory rows[] = {
+		{ .slot = 5, .gpa = 0x40000000, .size = 0xa0000, .userspace_addr = 0x30000000 },
+		{ .slot = 5, .gpa = 0x400c0000, .size = 0x40000, .userspace_addr = 0x300c0000, .fd_offset = 0xc0000 },
+		{ .slot = 5, .gpa = 0x40100000, .size = 0x500000, .userspace_addr = 0x30100000, .fd_offset = 0x100000 },
+		{ .slot = 5, .gpa = 0x40100000, .size = 0x300000, .userspace_addr = 0x30200000, .fd_offset = 0x200000 },
+	};
+	struct channel_memory arg = rows[_i];
+	struct umbra_region *region = &m.fake.region[5];
+	int fd = memfd_create("huge", MFD_CLOEXEC | MFD_HUGETLB | MFD_HUGE_2MB);
+	void *page;
+
+	if (fd < 0) {
+		ck_assert_msg(errno == ENOSYS || errno == ENODEV || errno == EINVAL, "memfd_create: %d", errno);
+		printf("no hugetlbfs in this kernel: not tested\n");
+		return;
+	}
+	ck_assert_int_eq(ftruncate(fd, 8 << 20), 0);
+	ck_assert_int_eq(machine_memory(&arg, fd), 0);
+	ck_assert_uint_eq(region->size, arg.size);
+	ck_assert_uint_eq(region->addr % (2 << 20), arg.fd_offset % (2 << 20));
+	if (!fallocate(fd, 0, 0, 8 << 20)) { /* there are huge pages to be had */
+		uint8_t byte = 0x5a, back = 0;
+
+		ck_assert_int_eq(vm_write_gpa(&m.vm, arg.gpa + arg.size - 1, &byte, 1), 0);
+		page = mmap(NULL, 8 << 20, PROT_READ, MAP_SHARED, fd, 0);
+		ck_assert_ptr_ne(page, MAP_FAILED);
+		back = ((uint8_t *)page)[arg.fd_offset + arg.size - 1];
+		ck_assert_uint_eq(back, byte);
+	}
+	page = (void *)region->addr;
+	arg.size = 0;
+	ck_assert_int_eq(machine_memory(&arg, -1), 0);
+	ck_assert_int_eq(msync(page, P, MS_ASYNC), -1); /* nothing is mapped there any more */
+	ck_assert_int_eq(errno, ENOMEM);
+}
+END_TEST
+
 Suite *suite_slots(void)
 {
 	Suite *suite = suite_create("slots");
@@ -355,6 +399,7 @@ Suite *suite_slots(void)
 	tcase_add_test(tcase, dirty_log);
 	tcase_add_loop_test(tcase, dirty_manual, 0, 2);
 	tcase_add_test(tcase, huge);
+	tcase_add_loop_test(tcase, hugetlb, 0, 4);
 	tcase_add_test(tcase, readers_race);
 	suite_add_tcase(suite, tcase);
 	return suite;
