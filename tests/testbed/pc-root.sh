@@ -25,7 +25,7 @@ for symbol in debug_break debug_second debug_watch debug_stored debug_value; do
 done >"$out/pc/modes.sym"
 
 # The guest that takes commands
-modules="acpi/button input/evdev misc/pvpanic/pvpanic misc/pvpanic/pvpanic-mmio virtio/virtio virtio/virtio_ring
+modules="acpi/button input/evdev misc/pvpanic/pvpanic misc/pvpanic/pvpanic-mmio virtio/virtio_ring virtio/virtio
 	virtio/virtio_pci_legacy_dev virtio/virtio_pci_modern_dev virtio/virtio_pci virtio/virtio_balloon"
 mkdir -p "$work/root"/{bin,dev,proc,sys,tmp}
 cp /bin/busybox "$work/root/bin/"

@@ -121,7 +121,7 @@ group_grub() {
 	reference
 	for machine in pc q35; do
 		run_to_end grub-$machine $on 90 -M $machine -accel kvm,kernel-irqchip=split -m 128 $(disk)
-		expect pc.grub-$machine.grub "GRUB did not get to its menu's end" grep -q '^grub: booting' $t/grub-$machine.$on
+		expect pc.grub-$machine.grub "GRUB did not get to its menu's end" grep -aq 'grub: booting' $t/grub-$machine.$on
 		expect pc.grub-$machine.user "user space not reached" grep -q '^guest: done' $t/grub-$machine.$on
 		expect pc.grub-$machine.same "differs from stock KVM" cmp -s $t/grub-$machine.$on.lines $t/reference.stock.lines
 		grep -q '^guest: done' $t/grub-$machine.$on || show grub-$machine.$on
