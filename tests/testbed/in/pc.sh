@@ -60,14 +60,15 @@ seen() {
 count() { grep -ac "$2" "$t/$vm.$1"; }
 vm_ready() { seen con '^guest: ready' 60 "${1:-1}"; }
 vm_end() { # vm_end SECONDS: waits for QEMU's end; its status in $vm_status
-	local end=$(($(cut -d. -f1 /proc/uptime) + $1 * slow))
+	local status end=$(($(cut -d. -f1 /proc/uptime) + $1 * slow))
 	vm_status=gone
 	while kill -0 "$vm_pid" 2>/dev/null; do
 		[ "$(cut -d. -f1 /proc/uptime)" -lt $end ] || { vm_status=late; qmp '"quit"'; sleep 2; kill -9 $vm_pid 2>/dev/null; break; }
 		sleep 0.2
 	done
 	wait "$vm_pid"
-	[ $vm_status = late ] || vm_status=$?
+	status=$?
+	[ $vm_status = late ] || vm_status=$status
 	exec 5>&- 6>&-
 	[ -z "$(cat $t/$vm.err)" ] || { echo "-- errors of $vm"; head -n 20 $t/$vm.err | cut -c1-200; }
 }
@@ -193,6 +194,7 @@ group_reset() { # by the monitor, by the guest's firmware, by a triple fault; -n
 	say 'reboot -f'
 	vm_end 40
 	expect pc.reset.no-reboot "QEMU's status is $vm_status" [ "$vm_status" = 0 ]
+	expect pc.reset.no-reboot-reason "$(grep SHUTDOWN $t/reset.qmp)" grep -q '"event": "SHUTDOWN".*"reason": "guest-reset"' $t/reset.qmp
 	expect pc.reset.events "RESET events: $(count qmp '"event": "RESET"')" [ "$(count qmp '"event": "RESET"')" -ge 3 ]
 	idle reset
 }
