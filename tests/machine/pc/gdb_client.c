@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
  * Debugs modes.S through QEMU's gdbstub, which speaks GDB's remote protocol:
- *   gdb-client PORT BREAK SECOND WATCH STORED VALUE hardware|software      (addresses, hexadecimal)
- * Debug registers are used with "hardware" only: nested guests of QEMU's TCG have none that work. Each step prints what it found, on any hypervisor the same.
+ *   gdb-client PORT BREAK SECOND WATCH STORED VALUE breakpoints|steps      (addresses, hexadecimal)
+ * With "steps" it gets to each place in single steps: QEMU's TCG emulates an SVM that intercepts no INT3 and gives a
+ * nested guest no debug registers that work. Each step prints what it found, on any hypervisor the same.
  */
 #include <arpa/inet.h>
 #include <stdarg.h>
@@ -18,6 +19,7 @@
 
 static int sock;
 static char reply[8192];
+static int with_breakpoints;
 
 static void die(const char *why)
 {
@@ -96,8 +98,11 @@ static const char *ask(const char *format, ...)
 
 static uint64_t reg(int nr)
 {
-	const char *hex = ask("p%x", nr);
 	uint64_t value = 0;
+	const char *hex;
+
+	ask("g"); /* with KVM only this fetches registers; "p" tells what was fetched last */
+	hex = ask("p%x", nr);
 
 	for (int i = 0; i < 8 && hex[2 * i]; i++) {
 		unsigned int byte;
@@ -125,6 +130,24 @@ static void must(const char *what, const char *answer)
 		printf("gdb: %s: '%s'\n", what, answer);
 }
 
+/* To an address: by a breakpoint of the type (0 software, 1 hardware), or in single steps. */
+static void run_to(const char *what, uint64_t address, int type)
+{
+	if (with_breakpoints) {
+		must("set breakpoint", ask("Z%d,%llx,1", type, (unsigned long long)address));
+		ask("c");
+	} else {
+		for (int i = 0; i < 100; i++) {
+			ask("s");
+			if (reg(REG_RIP) == address)
+				break;
+		}
+	}
+	stopped(what, address);
+	if (with_breakpoints)
+		must("remove breakpoint", ask("z%d,%llx,1", type, (unsigned long long)address));
+}
+
 /* Breaks in until the program is there. */
 static void interrupt_at(uint64_t from, uint64_t to)
 {
@@ -149,11 +172,10 @@ int main(int argc, char **argv)
 {
 	uint64_t at[5];
 	uint64_t rdx;
-	int hardware;
 
 	if (argc != 8)
 		return 2;
-	hardware = !strcmp(argv[7], "hardware");
+	with_breakpoints = !strcmp(argv[7], "breakpoints");
 	for (int i = 0; i < 5; i++)
 		at[i] = strtoull(argv[2 + i], NULL, 16);
 	setvbuf(stdout, NULL, _IOLBF, 0);
@@ -166,10 +188,7 @@ int main(int argc, char **argv)
 	put("c");
 	interrupt_at(at[1] - 0x1000, at[1]);
 	must("write memory", ask("M%llx,4:01000000", (unsigned long long)at[4]));
-	must("set breakpoint", ask("Z%d,%llx,1", hardware, (unsigned long long)at[0]));
-	ask("c");
-	stopped("breakpoint", at[0]);
-	must("remove it", ask("z%d,%llx,1", hardware, (unsigned long long)at[0]));
+	run_to(with_breakpoints ? "breakpoint" : "steps to the loop", at[0], 1);
 	rdx = reg(REG_RDX);
 	ask("s");
 	stopped("step", at[0] + 1);
@@ -179,21 +198,15 @@ int main(int argc, char **argv)
 	       (unsigned long long)reg(REG_RCX));
 
 	for (int i = 0; i < 3; i++) {
-		must("set software breakpoint", ask("Z0,%llx,1", (unsigned long long)at[1]));
-		ask("c");
-		stopped("software breakpoint", at[1]);
+		run_to(with_breakpoints ? "software breakpoint" : "steps to its end", at[1], 0);
 		printf("gdb: rcx %llu\n", (unsigned long long)reg(REG_RCX));
-		must("remove it", ask("z0,%llx,1", (unsigned long long)at[1]));
 		ask("s"); /* over it, as GDB does */
 		stopped("step over it", at[1] + 1);
 	}
-	must("set breakpoint behind the loop", ask("Z0,%llx,1", (unsigned long long)at[2]));
-	ask("c");
-	stopped("loop done", at[2]);
+	run_to("loop done", at[2], 0);
 	printf("gdb: rcx %llu\n", (unsigned long long)reg(REG_RCX));
-	must("remove it", ask("z0,%llx,1", (unsigned long long)at[2]));
 
-	if (hardware) {
+	if (with_breakpoints) {
 		must("set watchpoint", ask("Z2,%llx,4", (unsigned long long)at[4]));
 		ask("c");
 		printf("gdb: %s\n", strstr(reply, "watch:") ? "watchpoint told" : reply);

@@ -14,6 +14,7 @@ mkdir -p $t
 slow=${slow:-4}
 
 pre() { [ "$1" = stock ] || echo "umbra run --"; }
+skip() { echo "skip $1: $2"; }
 note() { echo "-- $1 ($(cut -d' ' -f1 /proc/uptime))"; }
 idle() { [ "$on" = stock ] || expect "pc.$1.idle" "VMs, vCPUs or pages left over" umbra_idle; }
 
@@ -210,13 +211,15 @@ group_panic() {
 	idle panic
 }
 
+# Nested guests of QEMU's TCG stop at no breakpoint, with stock KVM neither: there all is done in single steps.
+gdb_how=$(grep -qw vmx /proc/cpuinfo && echo breakpoints || echo steps)
 gdb_case() { # gdb_case HYPERVISOR
 	local pid
 	note "gdb on $1"
 	timeout $((90 * slow)) $(pre "$1") $pc_qemu -no-reboot -accel kvm,kernel-irqchip=split -M pc -m 64 -kernel /pc/modes.elf -append wait -S -gdb tcp:127.0.0.1:1234 \
 		-device isa-debug-exit,iobase=0xf4,iosize=4 -serial "file:$t/gdb.$1.con" </dev/null >$t/gdb.$1.err 2>&1 &
 	pid=$!
-	timeout $((80 * slow)) gdb-client 1234 $(cat /pc/modes.sym) $(grep -qw vmx /proc/cpuinfo && echo hardware || echo software) >$t/gdb.$1 2>&1
+	timeout $((80 * slow)) gdb-client 1234 $(cat /pc/modes.sym) $gdb_how >$t/gdb.$1 2>&1
 	wait $pid
 	echo "status $?" >>$t/gdb.$1
 }
@@ -224,7 +227,14 @@ group_gdb() { # breakpoints, steps, watchpoint; the same on stock KVM
 	[ $on = stock ] || gdb_case umbra
 	gdb_case stock
 	cat $t/gdb.$on
-	for what in interrupted breakpoint step 'software breakpoint' 'rcx 3' 'loop done' 'value 34120000' 'rdx 12345678' done; do
+	for what in breakpoint 'software breakpoint' 'watchpoint told'; do
+		if [ $gdb_how = breakpoints ]; then
+			expect "pc.gdb.$(echo "$what" | tr ' ' -)" "$(grep "^gdb: $what" $t/gdb.$on | head -n 1)" grep -qx "gdb: $what" $t/gdb.$on
+		else
+			skip "pc.gdb.$(echo "$what" | tr ' ' -)" "QEMU's TCG intercepts no INT3 and emulates no debug registers in a nested guest"
+		fi
+	done
+	for what in interrupted step 'step over it' 'rcx 3' 'loop done' 'value 34120000' 'rdx 12345678' done; do
 		expect "pc.gdb.$(echo "$what" | tr ' ' -)" "$(grep "^gdb: $what" $t/gdb.$on | head -n 1)" grep -qx "gdb: $what" $t/gdb.$on
 	done
 	expect pc.gdb.end "the debugged program did not end: $(tail -n 1 $t/gdb.$on)" grep -q '^status 33' $t/gdb.$on
