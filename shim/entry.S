@@ -9,7 +9,8 @@
 #include <asm/unwind_hints.h>
 
 #define HOST_RSP 0x6c14		  /* VMCS field (SDM 3D B) */
-#define VMCB_KERNEL_GS_BASE 0x620 /* struct vmcb: save.kernel_gs_base (APM 2 B) */
+#define VMCB_INT_STATE 0x68	  /* struct vmcb (APM 2 B): control.int_state */
+#define VMCB_KERNEL_GS_BASE 0x620 /* save.kernel_gs_base */
 
 /* umbra_run.gpr[] */
 #define GPR(n) (8 * (n))(%rax)
@@ -137,13 +138,17 @@ SYM_FUNC_START(svm_enter_guest)
 	mov	VMCB_KERNEL_GS_BASE(%r8), %r9
 	mov	%r9, VMCB_KERNEL_GS_BASE(%rcx)
 	clgi
+	/* A host interrupt makes the guest exit; it is taken when the caller lets it. */
+	sti
+	btl	$0, VMCB_INT_STATE(%rcx) /* to CF, which nothing before VMRUN changes */
 	mov	%rdi, %rax
 	guest_gprs load
 	mov	8(%rsp), %rax
 	vmload	%rax
 	/* MDS's kin (TSA): nothing but the guest's own registers is loaded after this. */
 	VM_CLEAR_CPU_BUFFERS
-	/* A host interrupt makes the guest exit; it is taken when the caller lets it. */
+	/* QEMU's emulation takes the guest's interrupt shadow from an STI right here, instead of from the VMCB. */
+	jnc	1f
 	sti
 1:	vmrun	%rax
 2:	cli

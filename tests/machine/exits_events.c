@@ -238,9 +238,7 @@ void exits_windows(void)
 	vcpu_load(&g.vcpu, MODE_LONG64, SNIPPET(nops)); /* already open: at once */
 	run->intercepts = UMBRA_ICPT_INTR_WINDOW;
 	vcpu_expect(&g.vcpu, VMEXIT_INTR_WINDOW, "open window");
-	/* QEMU 7.2 keeps the shadow of an STI right before VMRUN up in the guest. */
-	check(run->rip == GPA_CODE || (is_svm() && run->rip == GPA_CODE + 1), "open window: RIP %llx",
-	      (unsigned long long)run->rip);
+	check(run->rip == GPA_CODE, "open window: RIP %llx", (unsigned long long)run->rip);
 
 	vcpu_load(&g.vcpu, MODE_LONG64, SNIPPET(nops)); /* in the shadow of an STI: one instruction later */
 	run->intercepts = UMBRA_ICPT_INTR_WINDOW;
