@@ -12,8 +12,7 @@ nanoseconds() { awk -v mhz="$mhz" -v as="$1" '{ printf "%s %s %.1f", as, $1, $2 
 cat /guest/initrd /guest/loops.cpio >/tmp/initrd
 [ -z "$stats" ] || export UMBRA_STATS=1
 
-# Without halt_wake: see bench/items-pairs.
-exit_items="cpuid rdmsr_apic_base rdmsr_misc_enable wrmsr_tsc_deadline port_out port_in mmio_write mmio_read ioeventfd_port ioeventfd_mmio"
+exit_items="cpuid rdmsr_apic_base rdmsr_misc_enable wrmsr_tsc_deadline port_out port_in mmio_write mmio_read ioeventfd_port ioeventfd_mmio halt_wake"
 exits_run() { # of the API alone, by a small VMM
 	timeout 300 $on exits --batches "${batches:-8}" $exit_items >/tmp/out 2>/tmp/err && [ -s /tmp/out ] || { tail -n 5 /tmp/err; die "exits failed on $hypervisor"; }
 	nanoseconds "RESULT $round $hypervisor 0" </tmp/out
