@@ -233,8 +233,8 @@ pc_part() {
 	machine "$part" pc.sh --overlay "$build_root/$part-qemu" --overlay "$build_root/$part-root" --mem 1536 --append "pc=$groups" "$@"
 	rm -rf "$build_root/$part-qemu" "$build_root/$part-root"
 }
-part_svm_pc() { pc_part modes,gdb,control,reset,panic --hw svm --cpus 2; }
-part_svm_pc_boot() { pc_part boot,hpet --hw svm --cpus 2; }
+part_svm_pc() { pc_part gdb,control,reset,panic --hw svm --cpus 2; }
+part_svm_pc_boot() { pc_part modes,boot,hpet --hw svm --cpus 2; }
 part_svm_pc_memory() { pc_part grub,memory,balloon,hotplug,ovmf --hw svm --cpus 2; }
 part_svm_guests() { machine svm-guests guests.sh --hw svm --cpus 2 --mem 2048 --append "kills=${UMBRA_ROUNDS:-50}"; }
 # The module alone gets all of QEMU's CPU; real guests no XSAVE, see machine.sh.
