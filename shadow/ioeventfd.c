@@ -48,7 +48,7 @@ bool eventfds_ioevent(struct vm *vm, bool pio, uint64_t addr, uint32_t len, uint
 	uint64_t one = 1;
 	bool hit = false;
 
-	if (!atomic_load_explicit(&vm->ioevents, memory_order_relaxed))
+	if (!(atomic_load_explicit(&vm->ioevent_buses, memory_order_relaxed) & 1u << pio))
 		return false;
 	if (len < 8)
 		value &= (1ull << len * 8) - 1;
@@ -78,7 +78,12 @@ static bool collides(const struct ioevent *a, const struct ioevent *b)
 static void publish(struct vm *vm, struct ioevents *new)
 {
 	struct ioevents *old = atomic_exchange(&vm->ioevents, new);
+	uint32_t count = new ? new->count : 0;
+	unsigned int buses = 0;
 
+	for (uint32_t i = 0; i < count; i++)
+		buses |= 1u << new->event[i].pio;
+	atomic_store(&vm->ioevent_buses, buses);
 	vm_synchronize(vm); /* no vCPU thread uses the old one, or a descriptor in it, any more */
 	free(old);
 }

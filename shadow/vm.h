@@ -73,6 +73,7 @@ struct vm {
 	pthread_mutex_t lock;
 	_Atomic(struct slots *) slots;			   /* R */
 	_Atomic(struct ioevents *) ioevents;		   /* R */
+	atomic_uint ioevent_buses;			   /* which have any: bit 0 memory, bit 1 ports */
 	_Atomic(struct coalesced_zones *) coalesced_zones; /* R */
 	struct kvm_coalesced_mmio_ring *ring;		   /* C: in the first vCPU's area, shared with the VMM */
 	atomic_uint ring_lock;				   /* of ring's end and coalesced_writes */
