@@ -131,10 +131,19 @@ int vm_write_gpa(struct vm *vm, uint64_t gpa, const void *from, size_t len)
 	return ret;
 }
 
+/* Was it asked for before? From now on it was. */
+static bool huge_asked(struct vm *vm, uint64_t piece)
+{
+	uint64_t bit = 1ull << piece % 64;
+
+	return piece >= HUGE_PIECES || atomic_fetch_or(&vm->huge_asked[piece / 64], bit) & bit;
+}
+
 /*
  * The memory is a memfd's, which the kernel fills with pages of 4 KiB unless shmem_enabled says otherwise. Had it stayed the
  * VMM's private memory the kernel would have given it huge pages (slot->huge), so they are asked for here, one piece at its first
- * touch. The kernel makes them only where there is a page already.
+ * touch. The kernel makes them only where there is a page already. Once a piece: where the VMM punched holes since (a balloon),
+ * it would fill them again.
  */
 void vm_first_touch(struct vm *vm, uint64_t gpa)
 {
@@ -145,7 +154,8 @@ void vm_first_touch(struct vm *vm, uint64_t gpa)
 		return;
 	vm_read_lock(vm);
 	slot = slots_find(atomic_load_explicit(&vm->slots, memory_order_acquire), gpa);
-	if (slot && slot->huge && start >= slot->gpa && start + HUGE_SIZE <= slot->gpa + slot->size) {
+	if (slot && slot->huge && start >= slot->gpa && start + HUGE_SIZE <= slot->gpa + slot->size &&
+	    !huge_asked(vm, start / HUGE_SIZE)) {
 		uint8_t *hva = slot->hva + (gpa - slot->gpa);
 
 		if (!sys_madvise(hva - gpa % PAGE, PAGE, MADV_POPULATE_WRITE) &&
@@ -400,6 +410,9 @@ static int slot_create(struct vm *vm, struct slot *slot, const struct channel_me
 		return -EINVAL;
 	/* Page by page in the file as in the guest, or huge pages cannot be mapped. */
 	slot->huge = arg->huge && !arg->fd_readonly && !((arg->fd_offset ^ arg->gpa) & (HUGE_SIZE - 1));
+	for (uint64_t piece = arg->gpa / HUGE_SIZE;
+	     slot->huge && piece < HUGE_PIECES && piece * HUGE_SIZE < arg->gpa + arg->size; piece++)
+		atomic_fetch_and(&vm->huge_asked[piece / 64], ~(1ull << piece % 64));
 	ret = slot_map(slot, call->fds[0], arg->fd_offset, !arg->fd_readonly);
 	if (ret < 0)
 		return ret;

@@ -34,6 +34,9 @@ struct slot {
 	bool huge;	/* to be taken in pieces of 2 MiB where that can be */
 };
 
+/* Huge pages are asked for in pieces of 2 MiB, in the first TiB of guest-physical addresses. */
+#define HUGE_PIECES (1 << 19)
+
 /* An immutable snapshot, sorted by gpa; replaced as a whole on every change. */
 struct slots {
 	uint32_t count;
@@ -103,12 +106,13 @@ struct vm {
 	struct vm_turns turns;	     /* turns.h */
 	uint32_t tsc_khz;	     /* V: default for new vCPUs, kHz */
 	struct vm_clock *clock;	     /* own lock: see clock.h */
-	uint64_t tss_addr, identity_map_addr;	/* V: stored; unrestricted guest needs neither */
-	uint64_t manual_dirty_protect;		/* V */
-	_Atomic uint64_t ioeventfd_signals;	/* A: for stats_print() alone */
-	_Atomic uint64_t irqfd_interrupts;	/* A: the same */
-	atomic_uint huge_misses;		/* A: pieces in a row that could not be had as huge pages */
-	struct slot_dirty *dirty[VM_MAX_SLOTS]; /* V: dirty bits fetched but not yet cleared (manual protect) */
+	uint64_t tss_addr, identity_map_addr;	       /* V: stored; unrestricted guest needs neither */
+	uint64_t manual_dirty_protect;		       /* V */
+	_Atomic uint64_t ioeventfd_signals;	       /* A: for stats_print() alone */
+	_Atomic uint64_t irqfd_interrupts;	       /* A: the same */
+	atomic_uint huge_misses;		       /* A: pieces in a row that could not be had as huge pages */
+	_Atomic uint64_t huge_asked[HUGE_PIECES / 64]; /* A: pieces that were asked for, a bit each */
+	struct slot_dirty *dirty[VM_MAX_SLOTS];	       /* V: dirty bits fetched but not yet cleared (manual protect) */
 };
 
 /* LAPICs in the shadow, whoever has the PIC and the I/O APIC. */

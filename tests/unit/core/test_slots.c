@@ -300,6 +300,12 @@ START_TEST(huge)
 	if (!m.vm.huge_misses)
 		ck_assert(page_there(0x40000000 + HUGE) && page_there(0x40000000 + 2 * HUGE - P));
 	misses = m.vm.huge_misses;
+	/* Once a piece: a hole that the VMM punched since stays one. */
+	ck_assert_int_eq(fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, HUGE, HUGE), 0);
+	ck_assert(!page_there(0x40000000 + HUGE + 5 * P));
+	vm_first_touch(&m.vm, 0x40000000 + HUGE + 5 * P);
+	ck_assert(!page_there(0x40000000 + HUGE + 5 * P));
+	ck_assert_uint_eq(m.vm.huge_misses, misses);
 	/* It is not tried for ever. */
 	m.vm.huge_misses = 16;
 	vm_first_touch(&m.vm, 0x40000000 + 2 * HUGE);
