@@ -211,10 +211,8 @@ static int __init umbra_init(void)
 	if (r)
 		goto teardown;
 	r = misc_register(&dev);
-	if (r)
-		goto exit;
-	return 0;
-exit:
+	if (!r)
+		return 0;
 	hw_exit();
 teardown:
 	shim_ops->teardown();
