@@ -34,7 +34,7 @@ parts=(
 	"svm-guests   1500 product four guests at once, killed and started in random order beside a witness, 50 kills"
 	"vmx-irqchip  900 product PIC, PIT and I/O APIC beside stock KVM's: a client, microvm"
 	"svm-irqchip  1500 product PIC, PIT and I/O APIC beside stock KVM's, PCs with the whole irqchip and the split one"
-	"svm-pc       2400 product PCs: gdbstub, QEMU's monitor, resets, panic"
+	"svm-pc       2400 long    PCs: gdbstub, QEMU's monitor, resets, panic"
 	"svm-pc-boot  2400 long    PCs: CPU modes, SeaBIOS to kernels with each kind of irqchip, the HPET as the guest's clock"
 	"svm-pc-memory 3600 long    PCs: GRUB, UEFI and its flash, backends of guest memory, PCI hole, balloon, hot-plug"
 	"svm-memtest  1500 long    memtest86+ on a q35 with VGA: firmware, emulator, coalesced writes"
