@@ -30,7 +30,7 @@ static void vm_flush(struct vm *vm)
 
 	lockdep_assert_held(&vm->pt_lock);
 	WRITE_ONCE(vm->flush_generation, vm->flush_generation + 1);
-	/* Pairs with vcpu_run: either it sees the new generation before it enters, or we see it in the guest. */
+	/* Pairs with enter_once: either it sees the new generation before it enters, or we see it in the guest. */
 	smp_mb();
 	for (i = 0; i < UMBRA_MAX_VCPUS; i++) {
 		int cpu = vm->vcpu[i] ? READ_ONCE(vm->vcpu[i]->guest_cpu) : -1;
