@@ -142,15 +142,10 @@ static void hw_wake(void)
 /* Firmware and kexec want the CPUs out of virtualization; a RUN meanwhile finds them off and waits for its thread to be frozen. */
 static int hw_pm(struct notifier_block *nb, unsigned long event, void *unused)
 {
-	switch (event) {
-	case PM_HIBERNATION_PREPARE:
-	case PM_SUSPEND_PREPARE:
-	case PM_RESTORE_PREPARE:
+	if (event == PM_HIBERNATION_PREPARE || event == PM_SUSPEND_PREPARE || event == PM_RESTORE_PREPARE)
 		hw_sleep();
-		break;
-	default: /* the PM_POST events */
+	else /* the PM_POST events */
 		hw_wake();
-	}
 	return NOTIFY_DONE;
 }
 

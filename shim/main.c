@@ -57,14 +57,8 @@ static long vm_ioctl(struct file *file, unsigned int nr, unsigned long arg)
 		struct umbra_create_vcpu vcpu;
 	} u;
 
-	switch (nr) {
-	case UMBRA_VM_SET_REGION:
-	case UMBRA_VM_GET_DIRTY:
-	case UMBRA_VM_CREATE_VCPU:
-		break;
-	default:
+	if (nr != UMBRA_VM_SET_REGION && nr != UMBRA_VM_GET_DIRTY && nr != UMBRA_VM_CREATE_VCPU)
 		return -ENOTTY;
-	}
 	if (current->mm != vm->mm)
 		return -EPERM;
 	if (copy_from_user(&u, user, _IOC_SIZE(nr)))

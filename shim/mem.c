@@ -237,7 +237,7 @@ static bool backing_is_huge(const struct region *region, unsigned long addr, __u
 
 	if (!(shim_features & UMBRA_FEAT_HUGE_2M) || region->dirty || (gpa ^ addr) & (PT_HUGE - 1) ||
 	    start < region->arg.addr || start + PT_HUGE > region->arg.addr + region->arg.size ||
-	    compound_order(compound_head(page)) < PMD_SHIFT - PAGE_SHIFT)
+	    compound_order(compound_head(page)) < PMD_SHIFT - PAGE_SHIFT || is_zone_device_page(page))
 		return false;
 	pages = kmalloc_array(PT_ENTRIES, sizeof(*pages), GFP_KERNEL_ACCOUNT);
 	if (!pages)
