@@ -27,6 +27,8 @@ _start:
 	jz 2f
 	cmp $' ', %al
 	jne 1b
+	cmpb $0, (%esi)			/* QEMU puts a blank behind FILE in any case */
+	je 2f
 debug_wait:					/* with arguments: until the debugger writes there */
 	cmpl $0, debug_value
 	je debug_wait
