@@ -392,6 +392,12 @@ static int64_t vm_ioctl(struct vm *vm, uint32_t nr, uint64_t arg)
 	case KVM_IRQFD:
 	case KVM_IOEVENTFD:
 		return vm_eventfd(vm, nr, arg);
+	case KVM_IRQ_LINE:
+	case KVM_IRQ_LINE_STATUS:
+	case KVM_SIGNAL_MSI:
+		if (vcpu_vm_call(vm, nr, arg, &ret))
+			return ret;
+		return forward(vm->shadow, CHANNEL_VM, nr, arg, vm->xsave_size);
 	default:
 		return forward(vm->shadow, CHANNEL_VM, nr, arg, vm->xsave_size);
 	}

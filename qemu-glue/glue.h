@@ -170,6 +170,7 @@ struct vcpu {
 int vcpu_create(struct vm *vm, uint32_t id, int *fd);
 void vcpu_destroy(struct vcpu *vcpu);
 int64_t vcpu_ioctl(struct vcpu *vcpu, uint32_t nr, uint64_t arg);
+bool vcpu_vm_call(struct vm *vm, uint32_t nr, uint64_t arg, int64_t *ret); /* false: not done */
 int vcpu_set_signal_mask(struct vcpu *vcpu, uint64_t arg);
 /* After a mapping of a vCPU's descriptor: the VM's one ring in place of its own. 0 or -errno. */
 int vcpu_map_ring(int fd, uint8_t *addr, size_t len, int prot, int flags, uint64_t offset);

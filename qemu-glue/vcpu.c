@@ -22,6 +22,9 @@
 #define ANSWER_TIMEOUT 60 /* seconds for whatever is not a guest running */
 #define SIGSET_BYTES 8	  /* of the kernel's sigset_t */
 
+/* The descriptor of the vCPU that this thread ran last; -1: none. By then it may be another file's. */
+static __thread int last_run __attribute__((tls_model("initial-exec"))) = -1;
+
 static uint8_t *run_byte(const struct vcpu *vcpu, int byte)
 {
 	return (uint8_t *)vcpu->run + byte;
@@ -371,6 +374,7 @@ static int64_t vcpu_run(struct vcpu *vcpu)
 	} else {
 		if (!vcpu->poll.cpus)
 			count_cpus(&vcpu->poll);
+		last_run = vcpu->memfd;
 		__atomic_store_n(run_byte(vcpu, CHANNEL_NOTE_BYTE), 0, __ATOMIC_SEQ_CST);
 		signal_vcpu = vcpu; /* from here on a handler leaves its mark */
 		atomic_signal_fence(memory_order_seq_cst);
@@ -390,7 +394,7 @@ static int64_t vcpu_run(struct vcpu *vcpu)
 
 /* ---- other calls ---- */
 
-static int64_t call_locked(struct vcpu *vcpu, uint32_t nr, uint64_t arg)
+static int64_t call_locked(struct vcpu *vcpu, uint8_t bell, uint32_t nr, uint64_t arg)
 {
 	struct channel_vcpu *channel = vcpu->channel;
 	struct wait wait = { .vcpu = vcpu };
@@ -407,7 +411,7 @@ static int64_t call_locked(struct vcpu *vcpu, uint32_t nr, uint64_t arg)
 	channel->arg = p.number ? arg : 0;
 	channel->size = p.in_size;
 	clock_gettime(CLOCK_MONOTONIC, &wait.since);
-	ring(vcpu, CHANNEL_CALL);
+	ring(vcpu, bell);
 	if (!wait_poll(&wait) && wait_futex(&wait))
 		return set_dead(vcpu);
 	size = __atomic_load_n(&channel->size, __ATOMIC_SEQ_CST);
@@ -454,10 +458,33 @@ int64_t vcpu_ioctl(struct vcpu *vcpu, uint32_t nr, uint64_t arg)
 	nested = vcpu_enter(vcpu);
 	if (nested < 0)
 		return nested;
-	ret = nr == KVM_SET_SIGNAL_MASK ? vcpu_set_signal_mask(vcpu, arg) : call_locked(vcpu, nr, arg);
+	ret = nr == KVM_SET_SIGNAL_MASK ? vcpu_set_signal_mask(vcpu, arg) : call_locked(vcpu, CHANNEL_CALL, nr, arg);
 	if (!nested)
 		pthread_mutex_unlock(&vcpu->lock);
 	return ret;
+}
+
+/*
+ * A device's interrupt while its registers are accessed: this thread's vCPU waits for its next KVM_RUN, and its shadow thread still
+ * polls the doorbell, so it can do that call without a wake-up. False: it is not at hand, the socket has to do.
+ */
+bool vcpu_vm_call(struct vm *vm, uint32_t nr, uint64_t arg, int64_t *ret)
+{
+	struct file *file = file_get(last_run);
+	struct vcpu *vcpu = file ? file->object : NULL;
+	bool done = false;
+
+	if (!file)
+		return false;
+	/* In a signal handler the lock is this thread's own, or the run below has it. */
+	if (atomic_load(&file->kind) == FILE_VCPU && vcpu->vm == vm && signal_vcpu != vcpu &&
+	    !atomic_load(&vm->shadow->closed) && !pthread_mutex_trylock(&vcpu->lock)) {
+		*ret = call_locked(vcpu, CHANNEL_VM_CALL, nr, arg);
+		pthread_mutex_unlock(&vcpu->lock);
+		done = true;
+	}
+	file_put(file);
+	return done;
 }
 
 /* ---- life ---- */

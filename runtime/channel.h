@@ -117,6 +117,8 @@ enum channel_bell {
 	CHANNEL_IDLE = 0, /* the VMM owns the area */
 	CHANNEL_RUN = 1,  /* the shadow owns it: KVM_RUN */
 	CHANNEL_CALL = 2, /* the shadow owns it: call.nr */
+	/* The same for the VM calls that only interrupt vCPUs: KVM_IRQ_LINE, KVM_IRQ_LINE_STATUS, KVM_SIGNAL_MSI. */
+	CHANNEL_VM_CALL = 3,
 };
 
 struct channel_vcpu {

@@ -150,10 +150,11 @@ struct call {
 	int *fds;
 	int nfds;
 };
-int64_t vm_call(struct vm *vm, struct call *call);	  /* vm_calls.c */
-int64_t vm_memory(struct vm *vm, struct call *call);	  /* slots.c: CHANNEL_MEMORY */
-int64_t vm_create_vcpu(struct vm *vm, struct call *call); /* vm_calls.c: CHANNEL_VCPU */
-int64_t system_call(struct vm *vm, struct call *call);	  /* system_calls.c: /dev/kvm itself */
-int64_t vm_check_extension(struct vm *vm, uint64_t cap);  /* system_calls.c; also on the VM */
+int64_t vm_call(struct vm *vm, struct call *call);	     /* vm_calls.c */
+int64_t vm_interrupt_call(struct vm *vm, struct call *call); /* the same; on any thread, no vector registers */
+int64_t vm_memory(struct vm *vm, struct call *call);	     /* slots.c: CHANNEL_MEMORY */
+int64_t vm_create_vcpu(struct vm *vm, struct call *call);    /* vm_calls.c: CHANNEL_VCPU */
+int64_t system_call(struct vm *vm, struct call *call);	     /* system_calls.c: /dev/kvm itself */
+int64_t vm_check_extension(struct vm *vm, uint64_t cap);     /* system_calls.c; also on the VM */
 
 #endif

@@ -388,6 +388,20 @@ static int64_t set_tsc_khz(struct vm *vm, uint32_t khz)
 	return 0;
 }
 
+int64_t vm_interrupt_call(struct vm *vm, struct call *call)
+{
+	switch (call->nr) {
+	case KVM_IRQ_LINE:
+		return irq_line(vm, call, false);
+	case KVM_IRQ_LINE_STATUS:
+		return irq_line(vm, call, true);
+	case KVM_SIGNAL_MSI:
+		return signal_msi(vm, call);
+	default:
+		return -EINVAL;
+	}
+}
+
 int64_t vm_call(struct vm *vm, struct call *call)
 {
 	if (call->nr == KVM_CREATE_VM)
@@ -434,11 +448,9 @@ int64_t vm_call(struct vm *vm, struct call *call)
 	case KVM_SET_GSI_ROUTING:
 		return set_gsi_routing(vm, call);
 	case KVM_IRQ_LINE:
-		return irq_line(vm, call, false);
 	case KVM_IRQ_LINE_STATUS:
-		return irq_line(vm, call, true);
 	case KVM_SIGNAL_MSI:
-		return signal_msi(vm, call);
+		return vm_interrupt_call(vm, call);
 	case KVM_IRQFD:
 		return irqfd(vm, call);
 	case KVM_IOEVENTFD:

@@ -279,6 +279,20 @@ START_TEST(doorbell)
 	channel->nr = KVM_SET_REGS;
 	channel->size = CHANNEL_PAYLOAD_MAX + 1;
 	ck_assert_int_eq(ring(CHANNEL_CALL), -EINVAL);
+	/* VM calls have a bell of their own, and those that only interrupt are all. There is no LAPIC here. */
+	channel->nr = KVM_IRQ_LINE;
+	channel->size = sizeof(struct kvm_irq_level);
+	ck_assert_int_eq(ring(CHANNEL_VM_CALL), -ENXIO);
+	ck_assert_uint_eq(channel->size, 0);
+	ck_assert_int_eq(ring(CHANNEL_CALL), -EINVAL);
+	channel->nr = KVM_GET_REGS;
+	channel->size = 0;
+	ck_assert_int_eq(ring(CHANNEL_VM_CALL), -EINVAL);
+	channel->nr = KVM_CREATE_VM;
+	ck_assert_int_eq(ring(CHANNEL_VM_CALL), -EINVAL);
+	channel->nr = KVM_SIGNAL_MSI;
+	channel->size = sizeof(struct kvm_msi) - 1;
+	ck_assert_int_eq(ring(CHANNEL_VM_CALL), -EINVAL);
 	ck_assert_int_eq(ring(77), -EINVAL);
 	ck_assert_int_eq(ring(CHANNEL_RUN), 0);
 }

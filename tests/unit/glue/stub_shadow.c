@@ -189,6 +189,17 @@ static void do_call(struct stub_vcpu *v)
 	}
 }
 
+/* Another status than by the socket: the way is seen. */
+static void do_vm_call(struct stub_vcpu *v)
+{
+	if (v->channel->nr != KVM_IRQ_LINE_STATUS || v->channel->size != sizeof(struct kvm_irq_level)) {
+		answer(v, -EINVAL);
+		return;
+	}
+	((struct kvm_irq_level *)v->payload)->status = 2;
+	answer(v, 0);
+}
+
 static void *vcpu_thread(void *arg)
 {
 	struct stub_vcpu *v = arg;
@@ -197,6 +208,8 @@ static void *vcpu_thread(void *arg)
 		wait_ring(v);
 		if (bell(v) == CHANNEL_RUN)
 			do_run(v);
+		else if (bell(v) == CHANNEL_VM_CALL)
+			do_vm_call(v);
 		else
 			do_call(v);
 	}

@@ -174,6 +174,53 @@ START_TEST(calls)
 }
 END_TEST
 
+static uint32_t irq_line_status(void)
+{
+	struct kvm_irq_level level = { .irq = 4, .level = 1 };
+
+	ck_assert_int_eq(ioctl(vm, KVM_IRQ_LINE_STATUS, &level), 0);
+	return level.status;
+}
+
+static void *irq_line_thread(void *status)
+{
+	*(uint32_t *)status = irq_line_status();
+	return NULL;
+}
+
+/* By the doorbell (2) from the thread that has run a vCPU, while there is one; else by the socket (1). */
+START_TEST(interrupts_by_doorbell)
+{
+	pthread_t thread;
+	uint32_t status;
+	int second, third;
+
+	ck_assert_uint_eq(irq_line_status(), 1);
+	ck_assert_int_eq(ioctl(vcpu, KVM_RUN, 0), 0);
+	ck_assert_uint_eq(irq_line_status(), 2);
+	ck_assert_int_eq(ioctl(vm, KVM_IRQ_LINE_STATUS, NULL), -1);
+	ck_assert_int_eq(errno, EFAULT);
+	ck_assert_int_eq(ioctl(vcpu, KVM_RUN, 0), 0);
+	ck_assert_uint_eq(irq_line_status(), 2);
+	ck_assert_int_eq(pthread_create(&thread, NULL, irq_line_thread, &status), 0);
+	pthread_join(thread, NULL);
+	ck_assert_uint_eq(status, 1);
+	/* On the vCPU's own descriptor it is no call at all. */
+	ck_assert_int_eq(ioctl(vcpu, KVM_IRQ_LINE_STATUS, &(struct kvm_irq_level) { 0 }), -1);
+	ck_assert_int_eq(errno, ENOTTY);
+	/* Another VM's vCPU does not serve, nor one that is gone. */
+	second = ioctl(kvm, KVM_CREATE_VM, 0);
+	third = ioctl(second, KVM_CREATE_VCPU, 0);
+	ck_assert_int_ge(third, 0);
+	close(vcpu);
+	ck_assert_uint_eq(irq_line_status(), 1);
+	ck_assert_int_eq(dup2(third, vcpu), vcpu);
+	ck_assert_uint_eq(irq_line_status(), 1);
+	close(third);
+	close(second);
+}
+END_TEST
+
 START_TEST(descriptors)
 {
 	struct kvm_regs regs;
@@ -683,6 +730,7 @@ int main(void)
 	tcase_add_test(kvm_case, exit_to_vmm);
 	tcase_add_test(kvm_case, ring);
 	tcase_add_test(kvm_case, calls);
+	tcase_add_test(kvm_case, interrupts_by_doorbell);
 	tcase_add_test(kvm_case, descriptors);
 	tcase_add_test(kvm_case, second_vm);
 	tcase_add_test(kvm_case, eventfd_cookies);
