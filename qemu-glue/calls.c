@@ -310,6 +310,50 @@ static int64_t vm_dirty(struct vm *vm, uint32_t nr, uint64_t arg)
 	return ret;
 }
 
+/* ---- interrupt routes ---- */
+
+#define ROUTES_MAX 4096 /* KVM's limit */
+
+static int64_t routes_locked(struct vm *vm, const struct kvm_irq_routing *routing, uint64_t entries)
+{
+	const uint32_t most = (CHANNEL_PAYLOAD_MAX - sizeof(*routing)) / sizeof(routing->entries[0]);
+	uint32_t at = 0;
+
+	do {
+		uint32_t count = routing->nr - at < most ? routing->nr - at : most;
+		uint32_t bytes = count * sizeof(routing->entries[0]);
+		struct request request = {
+			.kind = CHANNEL_VM, .nr = KVM_SET_GSI_ROUTING, .arg = at, .size = sizeof(*routing) + bytes
+		};
+		int64_t ret;
+
+		memcpy(vm->shadow->buf, routing, sizeof(*routing));
+		ret = user_read(vm->shadow->buf + sizeof(*routing),
+				entries + (uint64_t)at * sizeof(routing->entries[0]), bytes);
+		if (!ret)
+			ret = shadow_request_locked(vm->shadow, &request);
+		if (ret < 0)
+			return ret;
+		at += count;
+	} while (at < routing->nr);
+	return 0;
+}
+
+static int64_t vm_routes(struct vm *vm, uint64_t arg)
+{
+	struct kvm_irq_routing routing;
+	int64_t ret;
+
+	if (user_read(&routing, arg, sizeof(routing)))
+		return -EFAULT;
+	if (routing.nr > ROUTES_MAX || routing.flags)
+		return -EINVAL;
+	pthread_mutex_lock(&vm->shadow->lock);
+	ret = routes_locked(vm, &routing, arg + sizeof(routing));
+	pthread_mutex_unlock(&vm->shadow->lock);
+	return ret;
+}
+
 /* ---- eventfds ---- */
 
 /* The id by which the kernel knows an eventfd, the same for all descriptors of it. */
@@ -389,6 +433,8 @@ static int64_t vm_ioctl(struct vm *vm, uint32_t nr, uint64_t arg)
 	case KVM_GET_DIRTY_LOG:
 	case KVM_CLEAR_DIRTY_LOG:
 		return vm_dirty(vm, nr, arg);
+	case KVM_SET_GSI_ROUTING:
+		return vm_routes(vm, arg);
 	case KVM_IRQFD:
 	case KVM_IOEVENTFD:
 		return vm_eventfd(vm, nr, arg);

@@ -50,7 +50,6 @@ static const struct rule rules[] = {
 	LIST(KVM_SET_CPUID, LIST_IN, kvm_cpuid, nent, sizeof(struct kvm_cpuid_entry), 256, E2BIG),
 	LIST(KVM_GET_MSRS, LIST_BOTH, kvm_msrs, nmsrs, sizeof(struct kvm_msr_entry), 255, E2BIG),
 	LIST(KVM_SET_MSRS, LIST_IN, kvm_msrs, nmsrs, sizeof(struct kvm_msr_entry), 255, E2BIG),
-	LIST(KVM_SET_GSI_ROUTING, LIST_IN, kvm_irq_routing, nr, sizeof(struct kvm_irq_routing_entry), 1024, EINVAL),
 	LIST(KVM_SET_PMU_EVENT_FILTER, LIST_IN, kvm_pmu_event_filter, nevents, 8, 300, E2BIG),
 	LIST(KVM_GET_NESTED_STATE, SIZED_OUT, kvm_nested_state, size, 1, 0, 0),
 	LIST(KVM_SET_NESTED_STATE, SIZED_IN, kvm_nested_state, size, 1, 16384, EINVAL),

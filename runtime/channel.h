@@ -62,6 +62,8 @@ struct channel_msg {
  *   bitmap's bytes from there, to the slot's end or CHANNEL_PAYLOAD_MAX; the glue asks again for the rest.
  * KVM_CLEAR_DIRTY_LOG: request: struct kvm_clear_dirty_log, then the bitmap: ceil(num_pages / 64) * 8 bytes.
  *   Larger ones come in several calls.
+ * KVM_SET_GSI_ROUTING: request: arg = first entry of these, struct kvm_irq_routing with the number of all, these entries.
+ *   Larger tables come in several calls, in order; the last one makes all of them valid.
  * KVM_X86_SET_MSR_FILTER request: struct kvm_msr_filter, then the bitmaps of the ranges with nmsrs > 0 in
  *   order, each rounded up to 8 bytes.
  * KVM_SET_DEVICE_ATTR: request: struct kvm_device_attr, then the 8 bytes at its addr.

@@ -34,6 +34,7 @@ struct route_table {
 struct irq_routes {
 	struct route_table *current; /* vm->irq_lock */
 	struct route_table *spare;   /* V */
+	uint32_t taken;		     /* V: entries in the spare so far */
 	/* A: vectors whose EOIs I/O APICs must hear of, for vCPU threads, which take no lock for it. */
 	_Atomic uint64_t level[4];
 };
@@ -193,23 +194,23 @@ void routing_vectors_changed_locked(struct vm *vm)
 	vectors_drop(vm, level);
 }
 
-int routing_set(struct vm *vm, const struct kvm_irq_routing_entry *entries, uint32_t count)
+static int table_fill(struct vm *vm, struct route_table *table, const struct kvm_irq_routing_entry *entries,
+		      uint32_t count)
 {
-	struct irq_routes *routes = vm->routes;
-	struct route_table *table = routes->spare;
-	uint64_t level[4];
-	int ret;
-
-	if (!vm_has_lapics(vm) || count > VM_MAX_ROUTES)
-		return -EINVAL;
-	memset(table->route, 0, table->count * sizeof(table->route[0]));
-	memset(table->gsi, 0, sizeof(table->gsi));
-	table->count = 0;
 	for (uint32_t i = 0; i < count; i++) {
-		ret = table_add(vm, table, &entries[i]);
+		int ret = table_add(vm, table, &entries[i]);
+
 		if (ret)
 			return ret;
 	}
+	return 0;
+}
+
+static void table_publish(struct vm *vm, struct irq_routes *routes)
+{
+	struct route_table *table = routes->spare;
+	uint64_t level[4];
+
 	lock_take(&vm->irq_lock);
 	if (!vm->irqchip) {
 		level_vectors(vm, table, level);
@@ -222,7 +223,37 @@ int routing_set(struct vm *vm, const struct kvm_irq_routing_entry *entries, uint
 	else
 		vectors_drop(vm, level);
 	lock_drop(&vm->irq_lock);
-	return 0;
+}
+
+int routing_set_piece(struct vm *vm, const struct kvm_irq_routing_entry *entries, uint32_t first, uint32_t count,
+		      uint32_t total)
+{
+	struct irq_routes *routes = vm->routes;
+	struct route_table *table = routes->spare;
+	int ret;
+
+	if (!vm_has_lapics(vm) || total > VM_MAX_ROUTES || first > total || count > total - first)
+		return -EINVAL;
+	if (!first) {
+		memset(table->route, 0, table->count * sizeof(table->route[0]));
+		memset(table->gsi, 0, sizeof(table->gsi));
+		table->count = 0;
+		routes->taken = 0;
+	}
+	if (first != routes->taken)
+		return -EINVAL;
+	ret = table_fill(vm, table, entries, count);
+	routes->taken = ret ? UINT32_MAX : first + count; /* after a failure all begins anew */
+	if (!ret && routes->taken == total) {
+		table_publish(vm, routes);
+		routes->taken = UINT32_MAX;
+	}
+	return ret;
+}
+
+int routing_set(struct vm *vm, const struct kvm_irq_routing_entry *entries, uint32_t count)
+{
+	return routing_set_piece(vm, entries, 0, count, count);
 }
 
 static int add_result(int sum, int ret)

@@ -14,6 +14,9 @@ struct vcpu;
 int routing_create(struct vm *vm);
 /* KVM_SET_GSI_ROUTING: all or nothing; -EINVAL as KVM. */
 int routing_set(struct vm *vm, const struct kvm_irq_routing_entry *entries, uint32_t count);
+/* The same in pieces, in their order: entries [first, first + count) of total. The last one makes the routes valid. */
+int routing_set_piece(struct vm *vm, const struct kvm_irq_routing_entry *entries, uint32_t first, uint32_t count,
+		      uint32_t total);
 /* KVM_IRQ_LINE(_STATUS), irqfd: any thread. >= 0: delivered to so many; -1: ignored (level 0 of a message, no route, masked,
  * nobody there) */
 int routing_set_irq(struct vm *vm, uint32_t gsi, int level);

@@ -16,7 +16,7 @@
 #define VM_MAX_VCPUS UMBRA_MAX_VCPUS
 #define VM_MAX_VCPU_IDS (4 * VM_MAX_VCPUS) /* APIC IDs have gaps where a topology's counts are no powers of 2 */
 #define VM_MAX_SLOTS 509		   /* KVM_CAP_NR_MEMSLOTS; slot n of the KVM API is region n of the shim */
-#define VM_MAX_ROUTES 1024		   /* KVM_CAP_IRQ_ROUTING: GSIs */
+#define VM_MAX_ROUTES 4096		   /* KVM_CAP_IRQ_ROUTING: GSIs; as many as KVM */
 
 struct irqchip;
 struct vcpu;

@@ -190,15 +190,19 @@ static int64_t enable_cap(struct vm *vm, struct call *call)
 
 static int64_t set_gsi_routing(struct vm *vm, struct call *call)
 {
+	const struct kvm_irq_routing_entry *entries =
+		(const void *)((const uint8_t *)call->in + sizeof(struct kvm_irq_routing));
 	struct kvm_irq_routing routing;
+	uint32_t bytes, count;
 
 	if (call->in_size < sizeof(routing))
 		return -EINVAL;
 	memcpy(&routing, call->in, sizeof(routing));
-	if (!vm_has_lapics(vm) || routing.flags || routing.nr > VM_MAX_ROUTES ||
-	    call->in_size != sizeof(routing) + routing.nr * sizeof(struct kvm_irq_routing_entry))
+	bytes = call->in_size - sizeof(routing);
+	count = bytes / sizeof(*entries);
+	if (routing.flags || bytes % sizeof(*entries) || call->arg > VM_MAX_ROUTES)
 		return -EINVAL;
-	return routing_set(vm, (const void *)((const uint8_t *)call->in + sizeof(routing)), routing.nr);
+	return routing_set_piece(vm, entries, (uint32_t)call->arg, count, routing.nr);
 }
 
 static int64_t irq_line(struct vm *vm, struct call *call, bool status)

@@ -27,6 +27,7 @@
 #define LOG_MAX 1024
 #define END_PORT 0xf4
 #define IOAPIC 0xfec00000u
+#define ROUTES_MAX 4096
 
 static int kvm, vm, vcpu;
 static struct kvm_run *run;
@@ -480,6 +481,9 @@ static void split_cases(void)
 	if (vm < 0)
 		die("KVM_CREATE_VM");
 	printf(" irqfd before: %d\n", irqfd(fd, re, 10, 0));
+	cap.args[0] = ROUTES_MAX + 1;
+	printf(" split, too many pins %d", call(vm, KVM_ENABLE_CAP, &cap));
+	cap.args[0] = 24;
 	printf(" split %d", call(vm, KVM_ENABLE_CAP, &cap));
 	printf(" again %d", call(vm, KVM_ENABLE_CAP, &cap));
 	printf(" create %d", call(vm, KVM_CREATE_IRQCHIP, NULL));
@@ -494,6 +498,48 @@ static void split_cases(void)
 	close(re);
 }
 
+/* A message for each GSI that there can be; the highest one arrives. */
+static void many_routes(void)
+{
+	struct kvm_irq_routing *arg = calloc(1, sizeof(*arg) + (ROUTES_MAX + 1) * sizeof(arg->entries[0]));
+
+	if (!arg)
+		die("calloc");
+	title("many routes");
+	machine_open(0);
+	lapic_enable();
+	guest_run();
+	for (uint32_t n = 0; n <= ROUTES_MAX; n++) {
+		arg->entries[n].gsi = n % ROUTES_MAX;
+		arg->entries[n].type = KVM_IRQ_ROUTING_MSI;
+		arg->entries[n].u.msi.address_lo = 0xfee00000;
+		arg->entries[n].u.msi.data = 0x40 + n % 0x80;
+	}
+	printf(" room %d", ioctl(vm, KVM_CHECK_EXTENSION, KVM_CAP_IRQ_ROUTING));
+	arg->nr = ROUTES_MAX;
+	printf(" all %d\n", call(vm, KVM_SET_GSI_ROUTING, arg));
+	line(ROUTES_MAX - 1, 1);
+	line(1365, 1); /* the message's number of entries is no power of two: around a place where one may be cut */
+	line(1366, 1);
+	line(ROUTES_MAX, 1);
+	interrupts_taken();
+	guest_run();
+	dump();
+	arg->nr = ROUTES_MAX + 1;
+	printf(" one more %d", call(vm, KVM_SET_GSI_ROUTING, arg));
+	arg->nr = ROUTES_MAX;
+	arg->entries[ROUTES_MAX - 1].gsi = 0;
+	printf(" twice at the end %d", call(vm, KVM_SET_GSI_ROUTING, arg));
+	arg->entries[ROUTES_MAX - 1].gsi = ROUTES_MAX;
+	printf(" too high at the end %d\n", call(vm, KVM_SET_GSI_ROUTING, arg));
+	line(ROUTES_MAX - 1, 1); /* the routes from before */
+	interrupts_taken();
+	guest_run();
+	dump();
+	machine_close();
+	free(arg);
+}
+
 /* Routes: what is taken, and where lines go then. */
 static void routing_cases(void)
 {
@@ -502,7 +548,7 @@ static void routing_cases(void)
 	} row[] = {
 		{ 5, 1, 0, 0, 8 },    { 5, 1, 0, 1, 8 },  { 5, 1, 0, 2, 24 },	{ 5, 1, 0, 3, 0 },
 		{ 5, 1, 1, 2, 3 },    { 5, 9, 0, 0, 0 },  { 4096, 1, 0, 2, 3 }, { 6, 1, 0, 2, 7 },
-		{ 1000, 1, 0, 2, 7 }, { 16, 1, 0, 1, 6 }, { 0, 1, 0, 2, 2 },
+		{ 4095, 1, 0, 2, 7 }, { 16, 1, 0, 1, 6 }, { 0, 1, 0, 2, 2 },
 	};
 	struct kvm_irq_routing *arg = calloc(1, sizeof(*arg) + 2 * sizeof(arg->entries[0]));
 	struct kvm_irq_routing_entry *entry;
@@ -707,6 +753,7 @@ int main(int argc, char **argv)
 	pit_cases();
 	resample_cases();
 	routing_cases();
+	many_routes();
 	split_cases();
 	random_cases(argc > 1 ? atoi(argv[1]) : 40);
 	printf("end\n");

@@ -9,17 +9,30 @@
 #include "channel_io.h"
 #include "irqchip.h"
 #include "machine.h"
+#include "routing.h"
 
 static int vmm, shadow;
 
-static void setup(void)
+static void connect_vmm(void)
 {
 	int fds[2];
 
-	machine_start(false);
 	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, fds), 0);
 	vmm = fds[0];
 	shadow = fds[1];
+}
+
+static void setup(void)
+{
+	machine_start(false);
+	connect_vmm();
+}
+
+static void setup_lapics(void)
+{
+	machine_start(true);
+	lapic_mmio_write(m.vcpu, 0xf0, 4, &(uint32_t) { 0x1ff }); /* software enable */
+	connect_vmm();
 }
 
 static int64_t reply(void)
@@ -183,7 +196,7 @@ START_TEST(routing_counts)
 
 	memset(&in, 0, sizeof(in));
 	m.vm.split_irqchip = true;
-	in.head.nr = 3; /* more than came along */
+	in.head.nr = 1; /* more came along */
 	ck_assert_int_eq(ask(CHANNEL_VM, KVM_SET_GSI_ROUTING, 0, &in, sizeof(in)), -EINVAL);
 	in.head.nr = 0xffffffff;
 	ck_assert_int_eq(ask(CHANNEL_VM, KVM_SET_GSI_ROUTING, 0, &in, sizeof(in)), -EINVAL);
@@ -195,6 +208,53 @@ START_TEST(routing_counts)
 	in.entry[0].u.msi.address_lo = in.entry[1].u.msi.address_lo = 0xfee00000;
 	in.entry[1].gsi = 1;
 	ck_assert_int_eq(ask(CHANNEL_VM, KVM_SET_GSI_ROUTING, 0, &in, sizeof(in)), 0);
+	ck_assert_int_eq(ask(CHANNEL_VM, KVM_SET_GSI_ROUTING, 0, &in, sizeof(in) - 1), -EINVAL);
+}
+END_TEST
+
+/* Larger tables than a message come in pieces. Nothing is valid before the last one, and a piece out of turn ends it. */
+START_TEST(routing_pieces)
+{
+	struct {
+		struct kvm_irq_routing head;
+		struct kvm_irq_routing_entry entry[2];
+	} in;
+	const size_t one = sizeof(in) - sizeof(in.entry[0]);
+
+	memset(&in, 0, sizeof(in));
+	in.head.nr = 3;
+	in.entry[0].type = in.entry[1].type = KVM_IRQ_ROUTING_MSI;
+	in.entry[0].u.msi.address_lo = in.entry[1].u.msi.address_lo = 0xfee00000;
+	in.entry[0].u.msi.data = in.entry[1].u.msi.data = 0x55;
+	in.entry[0].gsi = 8;
+	in.entry[1].gsi = 9;
+	ck_assert_int_eq(ask(CHANNEL_VM, KVM_SET_GSI_ROUTING, 0, &in, sizeof(in)), 0);
+	ck_assert_int_eq(routing_set_irq(&m.vm, 9, 1), -1);
+	in.entry[0].gsi = 4095;
+	ck_assert_int_eq(ask(CHANNEL_VM, KVM_SET_GSI_ROUTING, 2, &in, one), 0);
+	ck_assert_int_ge(routing_set_irq(&m.vm, 9, 1), 0);
+	ck_assert_int_ge(routing_set_irq(&m.vm, 4095, 1), 0);
+
+	in.entry[0].gsi = 10;
+	ck_assert_int_eq(ask(CHANNEL_VM, KVM_SET_GSI_ROUTING, 2, &in, one), -EINVAL); /* nothing was begun */
+	ck_assert_int_eq(ask(CHANNEL_VM, KVM_SET_GSI_ROUTING, 0, &in, one), 0);
+	ck_assert_int_eq(ask(CHANNEL_VM, KVM_SET_GSI_ROUTING, 2, &in, one), -EINVAL); /* one is missing */
+	in.entry[0].gsi = 11;
+	ck_assert_int_eq(ask(CHANNEL_VM, KVM_SET_GSI_ROUTING, 1, &in, sizeof(in)), 0);
+	ck_assert_int_eq(routing_set_irq(&m.vm, 8, 1), -1);
+	ck_assert_int_ge(routing_set_irq(&m.vm, 10, 1), 0);
+
+	in.entry[0].gsi = 12;
+	ck_assert_int_eq(ask(CHANNEL_VM, KVM_SET_GSI_ROUTING, 0, &in, one), 0);
+	in.entry[0].gsi = 4096;
+	ck_assert_int_eq(ask(CHANNEL_VM, KVM_SET_GSI_ROUTING, 1, &in, one), -EINVAL);
+	in.entry[0].gsi = 13;
+	ck_assert_int_eq(ask(CHANNEL_VM, KVM_SET_GSI_ROUTING, 1, &in, sizeof(in)), -EINVAL); /* over with the failure */
+	ck_assert_int_eq(ask(CHANNEL_VM, KVM_SET_GSI_ROUTING, 3, &in, one), -EINVAL);
+	ck_assert_int_eq(ask(CHANNEL_VM, KVM_SET_GSI_ROUTING, 0xffffffffffffffff, &in, one), -EINVAL);
+	ck_assert_int_eq(ask(CHANNEL_VM, KVM_SET_GSI_ROUTING, 0x100000000, &in, one), -EINVAL);
+	ck_assert_int_ge(routing_set_irq(&m.vm, 10, 1), 0);
+	ck_assert_int_eq(routing_set_irq(&m.vm, 12, 1), -1);
 }
 END_TEST
 
@@ -347,7 +407,7 @@ END_TEST
 Suite *suite_control(void)
 {
 	Suite *suite = suite_create("control");
-	TCase *tcase = tcase_create("control");
+	TCase *tcase = tcase_create("control"), *lapics = tcase_create("lapics");
 
 	tcase_add_checked_fixture(tcase, setup, NULL);
 	tcase_add_loop_test(tcase, malformed, 0, 5);
@@ -364,5 +424,8 @@ Suite *suite_control(void)
 	tcase_add_test(tcase, tsc_khz);
 	tcase_add_loop_test(tcase, random_messages, 0, 4);
 	suite_add_tcase(suite, tcase);
+	tcase_add_checked_fixture(lapics, setup_lapics, NULL);
+	tcase_add_test(lapics, routing_pieces);
+	suite_add_tcase(suite, lapics);
 	return suite;
 }

@@ -246,6 +246,26 @@ static int64_t set_memory(const int *fds)
 	return slot_view == MAP_FAILED ? -errno : 0;
 }
 
+static uint64_t routes_taken; /* KVM_CHECK_EXTENSION tells */
+
+/* Takes tables in pieces that follow each other, whose entries are numbered by their GSIs. EPROTO: they are not. */
+static int64_t routes(uint64_t first, uint32_t in)
+{
+	const struct kvm_irq_routing *routing = (const struct kvm_irq_routing *)body;
+	uint32_t count = (in - sizeof(*routing)) / sizeof(routing->entries[0]);
+
+	if (!first)
+		routes_taken = 0;
+	if (first != routes_taken || in != sizeof(*routing) + count * sizeof(routing->entries[0]) ||
+	    first + count > routing->nr)
+		return -EPROTO;
+	for (uint32_t i = 0; i < count; i++)
+		if (routing->entries[i].gsi != first + i)
+			return routing->entries[i].gsi == UINT32_MAX ? -EINVAL : -EPROTO;
+	routes_taken += count;
+	return 0;
+}
+
 /* Calls with a small program of their own, so that both directions can be seen. */
 static int64_t system_or_vm(struct channel_msg *msg, const int *fds)
 {
@@ -258,6 +278,8 @@ static int64_t system_or_vm(struct channel_msg *msg, const int *fds)
 	case KVM_CREATE_VM:
 		return msg->arg ? -EINVAL : 0;
 	case KVM_CHECK_EXTENSION:
+		if (msg->arg == KVM_CAP_IRQ_ROUTING)
+			return routes_taken;
 		return msg->arg == KVM_CAP_XSAVE2 ? 4096 : 0;
 	case KVM_GET_VCPU_MMAP_SIZE:
 		return CHANNEL_RUN_PAGES * 4096;
@@ -275,8 +297,8 @@ static int64_t system_or_vm(struct channel_msg *msg, const int *fds)
 		msg->size += 3 * sizeof(cpuid->entries[0]);
 		return 0;
 	}
-	case KVM_SET_GSI_ROUTING: /* how many bytes came */
-		return in;
+	case KVM_SET_GSI_ROUTING:
+		return routes(msg->arg, in);
 	case KVM_IRQ_LINE_STATUS:
 		((struct kvm_irq_level *)body)->status = 1;
 		msg->size = sizeof(struct kvm_irq_level);

@@ -221,6 +221,38 @@ START_TEST(interrupts_by_doorbell)
 }
 END_TEST
 
+#define ROUTES 4096 /* KVM's limit */
+
+/* More of them than one message holds. */
+START_TEST(routes)
+{
+	struct kvm_irq_routing *routing = calloc(1, sizeof(*routing) + (ROUTES + 1) * sizeof(routing->entries[0]));
+	static const uint32_t counts[] = { 0, 1, 1365, 1366, 2730, 2731, ROUTES };
+
+	for (uint32_t i = 0; i <= ROUTES; i++)
+		routing->entries[i].gsi = i;
+	for (size_t i = 0; i < sizeof(counts) / sizeof(counts[0]); i++) {
+		routing->nr = counts[i];
+		ck_assert_int_eq(ioctl(vm, KVM_SET_GSI_ROUTING, routing), 0);
+		ck_assert_int_eq(ioctl(vm, KVM_CHECK_EXTENSION, KVM_CAP_IRQ_ROUTING), (int)counts[i]);
+	}
+	routing->entries[ROUTES - 1].gsi = UINT32_MAX; /* refused, in the last message */
+	ck_assert_int_eq(ioctl(vm, KVM_SET_GSI_ROUTING, routing), -1);
+	ck_assert_int_eq(errno, EINVAL);
+	routing->entries[ROUTES - 1].gsi = ROUTES - 1;
+	routing->flags = 1;
+	ck_assert_int_eq(ioctl(vm, KVM_SET_GSI_ROUTING, routing), -1);
+	ck_assert_int_eq(errno, EINVAL);
+	routing->flags = 0;
+	routing->nr = ROUTES + 1;
+	ck_assert_int_eq(ioctl(vm, KVM_SET_GSI_ROUTING, routing), -1);
+	ck_assert_int_eq(errno, EINVAL);
+	ck_assert_int_eq(ioctl(vm, KVM_SET_GSI_ROUTING, (void *)8), -1);
+	ck_assert_int_eq(errno, EFAULT);
+	free(routing);
+}
+END_TEST
+
 START_TEST(descriptors)
 {
 	struct kvm_regs regs;
@@ -731,6 +763,7 @@ int main(void)
 	tcase_add_test(kvm_case, ring);
 	tcase_add_test(kvm_case, calls);
 	tcase_add_test(kvm_case, interrupts_by_doorbell);
+	tcase_add_test(kvm_case, routes);
 	tcase_add_test(kvm_case, descriptors);
 	tcase_add_test(kvm_case, second_vm);
 	tcase_add_test(kvm_case, eventfd_cookies);

@@ -272,7 +272,8 @@ static struct kvm_irq_routing_entry entry(uint32_t gsi, uint32_t dest, uint32_t 
 
 START_TEST(routes)
 {
-	struct kvm_irq_routing_entry e[3] = { entry(5, 1, 0x55), entry(1023, 2, 0x55), entry(7, 0xff, 0x55) };
+	struct kvm_irq_routing_entry e[3] = { entry(5, 1, 0x55), entry(VM_MAX_ROUTES - 1, 2, 0x55),
+					      entry(7, 0xff, 0x55) };
 
 	ck_assert_int_eq(routing_set_irq(&vm, 5, 1), -1);
 	ck_assert_int_eq(routing_set(&vm, e, 3), 0);
@@ -280,12 +281,12 @@ START_TEST(routes)
 	ck_assert_uint_eq(who(0x55), 2);
 	ck_assert_int_eq(routing_set_irq(&vm, 5, 0), -1);
 	ck_assert_uint_eq(who(0x55), 0);
-	ck_assert_int_eq(routing_set_irq(&vm, 1023, 1), 1);
+	ck_assert_int_eq(routing_set_irq(&vm, VM_MAX_ROUTES - 1, 1), 1);
 	ck_assert_uint_eq(who(0x55), 4);
 	ck_assert_int_eq(routing_set_irq(&vm, 7, 1), CPUS);
 	who(0x55);
 	ck_assert_int_eq(routing_set_irq(&vm, 6, 1), -1);
-	ck_assert_int_eq(routing_set_irq(&vm, 1024, 1), -1);
+	ck_assert_int_eq(routing_set_irq(&vm, VM_MAX_ROUTES, 1), -1);
 	ck_assert_int_eq(routing_set_irq(&vm, 0xffffffff, 1), -1);
 	/* Replaced as a whole, both tables in turn. */
 	for (int i = 0; i < 5; i++) {
