@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "core.h"
+#include "fault.h"
 #include "sys.h"
 #include "vcpu.h"
 
@@ -48,6 +49,7 @@ static int translate(struct access *a, uint64_t gva, uint32_t access, uint64_t *
 		access |= WALK_USER;
 	if (!walk_gva(vcpu->vm, &a->regs, gva, access, gpa, &error))
 		return EMUL_OK;
+	FAULT_POINT(emul_page_fault, vcpu, &gva, error);
 	if (!a->quiet)
 		inject_page_fault(vcpu, gva, error);
 	return EMUL_RAISED;
@@ -170,6 +172,7 @@ static int op_read(struct emul_ctx *ctx, uint64_t gva, void *data, uint32_t len)
 /* The data is the emulator's, and only read here. */
 static int op_write(struct emul_ctx *ctx, uint64_t gva, const void *data, uint32_t len)
 {
+	FAULT_POINT(emul_write, access_of(ctx)->vcpu, data, len);
 	return gva_access(access_of(ctx), gva, (uint8_t *)(uintptr_t)data, len, true);
 }
 
@@ -441,6 +444,7 @@ int access_internal_error(struct vcpu *vcpu, const uint8_t *bytes, uint32_t len)
 	struct kvm_run *kvm = vcpu->kvm;
 	uint32_t n = len ? 3 : 1;
 
+	FAULT_POINT(internal_error, kvm, NULL, n);
 	kvm->exit_reason = KVM_EXIT_INTERNAL_ERROR;
 	kvm->internal.suberror = KVM_INTERNAL_ERROR_EMULATION;
 	kvm->emulation_failure.flags = len ? KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES : 0;

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "fault.h"
 #include "msr.h"
 #include "sys.h"
 #include "vcpu.h"
@@ -241,6 +242,7 @@ static void page_write(struct vcpu *vcpu, uint8_t new_flags)
 
 	if (!(msr & MSR_ENABLE))
 		return;
+	FAULT_POINT(kvmclock_page, vcpu, NULL, msr);
 	base = base_get(clock);
 	now.tsc_timestamp = base.tsc + vcpu->run->tsc_offset;
 	now.system_time = base.ns;
@@ -272,6 +274,7 @@ int clock_kvmclock_ctrl(struct vcpu *vcpu)
 
 int clock_write_system_time(struct vcpu *vcpu, uint64_t value)
 {
+	FAULT_POINT(kvmclock_msr, vcpu, NULL, value);
 	/* 4-byte aligned, by the ABI. An address without memory is the guest's loss, as on KVM: nothing is written. */
 	if (value & MSR_ENABLE && value & 2)
 		return -1;

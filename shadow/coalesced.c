@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "core.h"
+#include "fault.h"
 #include "sys.h"
 #include "vm.h"
 
@@ -57,6 +58,7 @@ static bool ring_put(struct vm *vm, uint32_t pio, uint64_t addr, const void *dat
 	uint32_t last = __atomic_load_n(&ring->last, __ATOMIC_RELAXED), next;
 	struct kvm_coalesced_mmio *entry;
 
+	FAULT_POINT(coalesced_write, ring, data, len);
 	if (last >= RING_ENTRIES)
 		return false;
 	next = last + 1 < RING_ENTRIES ? last + 1 : 0;
@@ -142,6 +144,7 @@ static int zones_remove(struct vm *vm, const struct kvm_coalesced_mmio_zone *zon
 		new = NULL;
 	}
 	publish(vm, new);
+	FAULT_POINT(coalesced_remove, old, NULL, 0);
 	return 0;
 }
 

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "core.h"
+#include "fault.h"
 #include "vcpu.h"
 
 #define CR0_WRITABLE 0xe005003fULL /* the others read as zero and ignore writes */
@@ -234,6 +235,7 @@ int exit_dr(struct vcpu *vcpu)
 	uint8_t dr = vcpu->exit.dr.dr & 7, gpr;
 	bool write = vcpu->exit.dr.write;
 
+	FAULT_POINT(exit_dr, vcpu, NULL, dr);
 	vcpu_fetch(vcpu, UMBRA_STATE_DR | UMBRA_STATE_CR | UMBRA_STATE_SEG_CODE);
 	if (vcpu->exit.dr.gpr == VMEXIT_GPR_UNKNOWN && !insn_dr(vcpu))
 		return EXIT_RESUME;

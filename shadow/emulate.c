@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+#include "fault.h"
+
 /* Fetching, addressing, operands. What instructions do is in emul_*.c. */
 
 #define CR0_PE (1ull << 0)
@@ -111,6 +113,7 @@ int emul_operand_gva(struct emul *e, const struct emul_operand *op, int64_t disp
 {
 	uint64_t offset = op->value + (uint64_t)displace;
 
+	FAULT_POINT(emul_operand, e, op, len);
 	if (op->base == OPERAND_RIP)
 		offset += e->ctx->rip + e->insn->length;
 	else if (op->base != OPERAND_NO_REG)
@@ -323,6 +326,7 @@ static int decode(struct emul *e, enum emul_mode mode, bool may_fault)
 	ret = fetch(e, first < 15 ? first : 15);
 	if (ret)
 		return ret;
+	FAULT_POINT(emul_fetch, ctx, ctx->bytes, ctx->fetched);
 	if (entry && cached_find(ctx, entry, mode))
 		return EMUL_OK;
 	result = decode_bytes(ctx, mode);
@@ -337,6 +341,7 @@ static int decode(struct emul *e, enum emul_mode mode, bool may_fault)
 			cached_put(ctx, entry, mode);
 		return EMUL_OK;
 	}
+	FAULT_POINT(emul_unknown, ctx, NULL, 0);
 	if (!may_fault)
 		return EXEC_UNKNOWN;
 	if (result == DECODE_MORE || result == DECODE_TOO_LONG)

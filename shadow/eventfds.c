@@ -10,6 +10,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "fault.h"
 #include "sandbox.h"
 #include "sys.h"
 #include "vcpu.h"
@@ -64,6 +65,7 @@ static void drain(int fd)
 
 static void irqfd_raise(struct vm *vm, const struct irqfd *irqfd)
 {
+	FAULT_POINT(irqfd_raise, vm, NULL, irqfd->gsi);
 	if (irqfd->resample_fd >= 0) {
 		irqchip_resample_raise(vm, irqfd->gsi);
 		return;
@@ -294,6 +296,7 @@ int eventfds_irqfd(struct vm *vm, const struct kvm_irqfd *irqfd, uint32_t cookie
 	struct eventfds *events = vm->eventfds;
 	int ret;
 
+	FAULT_POINT(irqfd, vm, NULL, irqfd->gsi);
 	if (irqfd->flags & ~(KVM_IRQFD_FLAG_DEASSIGN | KVM_IRQFD_FLAG_RESAMPLE))
 		return -EINVAL;
 	if (!(irqfd->flags & KVM_IRQFD_FLAG_DEASSIGN)) {

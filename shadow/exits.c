@@ -4,6 +4,7 @@
 
 #include "core.h"
 #include "cpuid.h"
+#include "fault.h"
 #include "msr.h"
 #include "routing.h"
 #include "sys.h"
@@ -41,6 +42,7 @@ static void io_in_put(struct vcpu *vcpu, uint32_t size, uint32_t value)
 		*rax = value;
 	else
 		memcpy(rax, &value, size);
+	FAULT_POINT(port_in, vcpu, NULL, size);
 	vcpu_skip_insn(vcpu);
 }
 
@@ -116,6 +118,7 @@ static int exit_mem(struct vcpu *vcpu)
 {
 	const struct vmexit *exit = &vcpu->exit;
 
+	FAULT_RETURN(exit_mem, vcpu, NULL, exit->mem.gpa);
 	if (exit->mem.access & UMBRA_MEM_FIRST) {
 		vm_first_touch(vcpu->vm, exit->mem.gpa);
 		return EXIT_RESUME;
@@ -220,6 +223,7 @@ static int exit_wrmsr(struct vcpu *vcpu)
 	uint64_t value = (uint32_t)run->gpr[UMBRA_RAX] | run->gpr[UMBRA_RDX] << 32;
 	int ret = msr_write(vcpu, msr, value, false);
 
+	FAULT_POINT(exit_wrmsr, vcpu, NULL, msr);
 	if (__builtin_expect(ret < 0, 0))
 		return msr_failed(vcpu, msr, true, value);
 	vcpu_skip_insn(vcpu);
@@ -294,6 +298,7 @@ static int exit_rdtsc(struct vcpu *vcpu)
 
 static int exit_shutdown(struct vcpu *vcpu)
 {
+	FAULT_POINT(exit_shutdown, vcpu, NULL, 0);
 	if (vcpu->svm) /* leaves no state that means anything (APM 2 15.14.3) */
 		vcpu_reset(vcpu, true);
 	vcpu->kvm->exit_reason = KVM_EXIT_SHUTDOWN;

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "core.h"
+#include "fault.h"
 #include "sys.h"
 #include "vcpu.h"
 
@@ -93,8 +94,10 @@ static int64_t hypercall(struct vcpu *vcpu, bool code64)
 	case KVM_HC_KICK_CPU:
 		return hypercall_kick(vcpu, (uint32_t)a1);
 	case KVM_HC_SCHED_YIELD:
+		FAULT_POINT(yield, vcpu->vm, NULL, bitmap[0]);
 		return hypercall_yield(vcpu, (uint32_t)bitmap[0]);
 	case KVM_HC_SEND_IPI:
+		FAULT_POINT(send_ipi, vcpu, bitmap, run->gpr[UMBRA_RDX]);
 		if (!vm_has_lapics(vcpu->vm))
 			return -KVM_ENOSYS;
 		return hypercall_send_ipi(vcpu, bitmap, (uint32_t)run->gpr[UMBRA_RDX], run->gpr[UMBRA_RSI] & mask,

@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "core.h"
+#include "fault.h"
 #include "irqchip.h"
 #include "sys.h"
 #include "vcpu.h"
@@ -262,6 +263,7 @@ static void soft_interrupt_resolve(struct vcpu *vcpu)
 
 static void hand_over_interrupt(struct vcpu *vcpu)
 {
+	FAULT_POINT(inject_interrupt, vcpu, NULL, vcpu->interrupt.vector);
 	hand_over(vcpu, (struct umbra_event) {
 				.vector = vcpu->interrupt.vector,
 				.type = vcpu->interrupt.soft ? UMBRA_EVENT_SOFT_INT : UMBRA_EVENT_INTR,

@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+#include "fault.h"
+
 /* Intel 82093AA data sheet (order number 290566). It has no EOI register: EOIs come as messages. */
 
 #define VERSION 0x11
@@ -126,6 +128,7 @@ void ioapic_eoi(struct ioapic *ioapic, unsigned int pin, uint32_t vcpu, bool lev
 		ioapic->rtc_pending &= ~(1ull << (vcpu & 63));
 	if (!level || !(ioapic->entry[pin] & IOAPIC_ENTRY_LEVEL))
 		return;
+	FAULT_POINT(ioapic_eoi, ioapic, NULL, pin);
 	ioapic->entry[pin] &= ~IOAPIC_ENTRY_REMOTE_IRR;
 	if (!(ioapic->irr >> pin & 1) || ioapic->entry[pin] & IOAPIC_ENTRY_MASKED) {
 		ioapic->streak[pin] = 0;
@@ -156,6 +159,7 @@ static uint32_t window_read(const struct ioapic *ioapic)
 {
 	uint32_t reg = ioapic->select, n;
 
+	FAULT_RETURN(ioapic_read, ioapic, NULL, reg);
 	switch (reg) {
 	case REG_ID:
 	case REG_ARBITRATION:
@@ -211,6 +215,7 @@ bool ioapic_write(struct ioapic *ioapic, uint32_t offset, uint32_t value, unsign
 	}
 	if (offset != IOWIN)
 		return false;
+	FAULT_POINT(ioapic_write, ioapic, &value, reg);
 	if (reg == REG_ID)
 		ioapic->id = value >> 24 & 0xf;
 	if (reg < REG_TABLE || (reg - REG_TABLE) / 2 >= IOAPIC_PINS)

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "core.h"
+#include "fault.h"
 #include "sys.h"
 
 /* ioeventfds: a write of the guest that only signals an eventfd. The table is a snapshot, sorted by bus and address. */
@@ -50,6 +51,7 @@ bool eventfds_ioevent(struct vm *vm, bool pio, uint64_t addr, uint32_t len, uint
 
 	if (!(atomic_load_explicit(&vm->ioevent_buses, memory_order_relaxed) & 1u << pio))
 		return false;
+	FAULT_POINT(ioeventfd, vm, NULL, addr);
 	if (len < 8)
 		value &= (1ull << len * 8) - 1;
 	vm_read_lock(vm);

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "clock.h"
+#include "fault.h"
 #include "ioapic.h"
 #include "irqchip_state.h"
 #include "lapic_regs.h"
@@ -402,6 +403,7 @@ bool irqchip_port_out(struct vm *vm, uint16_t port, uint32_t size, const void *d
 
 	if (owner == PORT_NONE)
 		return false;
+	FAULT_POINT(port_out, vm->irqchip, data, port);
 	lock(vm);
 	port_write_locked(vm->irqchip, owner, port, size, *(const uint8_t *)data);
 	unlock(vm);

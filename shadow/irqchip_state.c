@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "clock.h"
+#include "fault.h"
 #include "routing.h"
 #include "vm.h"
 
@@ -78,6 +79,7 @@ int irqchip_create(struct vm *vm)
 	struct irqchip *irqchip;
 	int ret;
 
+	FAULT_POINT(create_irqchip, vm, NULL, atomic_load(&vm->vcpus));
 	if (vm_has_lapics(vm))
 		return -EEXIST;
 	if (atomic_load(&vm->vcpus))
@@ -190,6 +192,7 @@ int irqchip_create_pit(struct vm *vm, uint32_t flags)
 {
 	struct irqchip *irqchip = vm->irqchip;
 
+	FAULT_POINT(create_pit, irqchip, NULL, flags);
 	if (irqchip_has_pit(vm))
 		return -EEXIST;
 	if (!irqchip)
@@ -230,6 +233,7 @@ int irqchip_set_pit(struct vm *vm, const struct kvm_pit_state2 *state, bool flag
 		return -ENXIO;
 	pit = &vm->irqchip->pit;
 	lock_take(&vm->irq_lock);
+	FAULT_POINT(set_pit, pit, state, 0);
 	for (unsigned int n = 0; n < PIT_CHANNELS; n++) {
 		struct pit_channel *c = &pit->channel[n];
 		const struct kvm_pit_channel_state *s = &state->channels[n];

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "cpuid.h"
+#include "fault.h"
 #include "routing.h"
 
 /* The register file as the guest sees it: the xAPIC's page and the x2APIC's MSRs. SDM 3A 11.4.1, 11.12.1. */
@@ -85,6 +86,7 @@ int lapic_register_read(struct vcpu *vcpu, uint32_t offset, uint32_t *value)
 	case APIC_RRD:
 		return lapic->x2apic ? -1 : 0;
 	default:
+		FAULT_RETURN(lapic_read, lapic, value, offset);
 		return -1;
 	}
 }
@@ -138,6 +140,7 @@ static int xapic_write(struct vcpu *vcpu, uint32_t offset, uint32_t value)
 {
 	struct lapic *lapic = &vcpu->lapic;
 
+	FAULT_POINT(lapic_write, lapic, &value, offset);
 	if (lapic->x2apic)
 		return -1;
 	switch (offset) {

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "lapic_regs.h"
 
+#include "fault.h"
+
 /*
  * The APIC timer: SDM 3A 11.5.4. Its clock runs at 1 GHz, as KVM's: one count before division is one nanosecond.
  * Everything is kept as a deadline in host TSC ticks; the vCPU's loop hands it to the shim or sleeps until then.
@@ -151,6 +153,7 @@ static uint32_t count_at(struct vcpu *vcpu, uint64_t now)
 
 uint32_t lapic_timer_count(struct vcpu *vcpu)
 {
+	FAULT_POINT(lapic_timer_count, vcpu, NULL, lapic_reg(&vcpu->lapic, APIC_TMICT));
 	if (vcpu->lapic.timer_mode & APIC_TIMER_DEADLINE || !vcpu->lapic.timer_deadline_tsc)
 		return 0;
 	return count_at(vcpu, clock_host_tsc());

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <linux/kvm.h>
 
+#include "fault.h"
 #include "msr.h"
 #include "msr_internal.h"
 #include "vcpu.h"
@@ -89,6 +90,7 @@ int msr_mce_setup(struct vcpu *vcpu, uint64_t mcg_cap)
 	struct vcpu_msrs *m = vcpu->msrs;
 	uint32_t n = mcg_cap & 0xff;
 
+	FAULT_POINT(mce_setup, m->mc, NULL, mcg_cap);
 	if (!n || n > MSR_MCE_BANKS || mcg_cap & ~(MSR_MCG_SUPPORTED | 0xff | 0xff0000))
 		return -EINVAL;
 	m->mcg_cap = mcg_cap;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /* Memory type range registers and PAT. (SDM 3A 12.11, 12.12) */
 #include "msr.h"
+#include "fault.h"
 #include "msr_internal.h"
 #include "vcpu.h"
 
@@ -77,6 +78,7 @@ int msr_mtrr_write(struct vcpu *vcpu, uint32_t msr, uint64_t value)
 {
 	struct vcpu_msrs *m = vcpu->msrs;
 
+	FAULT_POINT(mtrr_write, m, &value, msr);
 	if (msr == MTRR_CAP)
 		return MSR_REFUSED;
 	if (msr == MTRR_DEF_TYPE) {

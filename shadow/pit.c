@@ -4,6 +4,8 @@
 #include <linux/kvm.h>
 #include <string.h>
 
+#include "fault.h"
+
 /*
  * Intel 8254 data sheet (order number 231164). Counts are not ticked down but worked out from the time since they were
  * loaded. A new count takes effect at once, also in modes 2 and 3, where the chip ends the period first.
@@ -316,6 +318,7 @@ uint8_t pit_read(struct pit *pit, unsigned int port, int64_t now)
 	struct pit_channel *c;
 	uint16_t count;
 
+	FAULT_RETURN(pit_read, pit, NULL, port);
 	port &= 3;
 	if (port == 3)
 		return 0; /* the control word cannot be read */

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "core.h"
+#include "fault.h"
 #include "vcpu.h"
 
 /* What belongs to an iteration that is complete is used up. */
@@ -67,6 +68,7 @@ int resume_mmio(struct vcpu *vcpu, struct resume_entry *entry)
 	memset(kvm->mmio.data, 0, sizeof(kvm->mmio.data));
 	if (entry->kind == RESUME_WRITE)
 		memcpy(kvm->mmio.data, entry->data, entry->len);
+	FAULT_POINT(mmio_exit, kvm, entry, entry->len);
 	return resume_hand_over(vcpu->resume, entry);
 }
 
@@ -94,6 +96,7 @@ void resume_answered(struct vcpu *vcpu)
 	if (!resume->asked)
 		return;
 	resume->asked = false;
+	FAULT_POINT(mmio_answer, vcpu, entry, entry->len);
 	if (entry->kind == RESUME_IN)
 		memcpy(resume->pio_in, vcpu->pio, entry->len);
 	else

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "fault.h"
 #include "vcpu.h"
 
 #define MSI_LOGICAL (1u << 2)
@@ -197,6 +198,7 @@ void routing_vectors_changed_locked(struct vm *vm)
 static int table_fill(struct vm *vm, struct route_table *table, const struct kvm_irq_routing_entry *entries,
 		      uint32_t count)
 {
+	FAULT_POINT(routing_set, table->route, entries, count);
 	for (uint32_t i = 0; i < count; i++) {
 		int ret = table_add(vm, table, &entries[i]);
 
@@ -307,6 +309,7 @@ int routing_signal_msi(struct vm *vm, const struct kvm_msi *msi)
 
 	if (!vm_has_lapics(vm) || msi->flags & ~KVM_MSI_VALID_DEVID || !msi_valid(vm, msi->address_hi))
 		return -EINVAL;
+	FAULT_POINT(signal_msi, vm, msi, msi->address_lo);
 	msg = msi_message(vm, msi->address_lo, msi->address_hi, msi->data);
 	return apic_deliver(vm, NULL, &msg);
 }
@@ -315,6 +318,7 @@ void routing_scan_eoi(struct vcpu *vcpu)
 {
 	struct lapic *lapic = &vcpu->lapic;
 
+	FAULT_POINT(scan_eoi, vcpu, NULL, 0);
 	if (!vcpu->vm->routes)
 		return;
 	for (unsigned int n = 0; n < 4; n++) {

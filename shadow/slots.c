@@ -9,6 +9,7 @@
 
 #include "channel.h"
 #include "core.h"
+#include "fault.h"
 #include "sys.h"
 
 #ifndef MADV_POPULATE_WRITE
@@ -32,6 +33,7 @@ static const struct slot *slots_find(const struct slots *slots, uint64_t gpa)
 {
 	uint32_t low = 0, high = slots->count;
 
+	FAULT_POINT(slots_find, slots, NULL, gpa);
 	while (low < high) {
 		uint32_t mid = (low + high) / 2;
 		const struct slot *slot = &slots->slot[mid];
@@ -477,6 +479,7 @@ int64_t vm_memory(struct vm *vm, struct call *call)
 	struct channel_memory arg;
 	int ret;
 
+	FAULT_POINT(set_memory, vm, call->in, call->in_size);
 	if (call->in_size != sizeof(arg))
 		return -EINVAL;
 	if (!vm->created)

@@ -8,6 +8,7 @@
 #include "channel.h"
 #include "cpuid.h"
 #include "cpuid_host.h"
+#include "fault.h"
 #include "msr.h"
 #include "msr_internal.h"
 #include "vm.h"
@@ -134,6 +135,7 @@ static int64_t get_cpuid(struct vm *vm, struct call *call, bool emulated)
 	if (call->in_size < sizeof(head))
 		return -EINVAL;
 	memcpy(&head, call->in, sizeof(head));
+	FAULT_POINT(get_cpuid, &head, NULL, emulated);
 	if (head.nent < 1)
 		return -E2BIG;
 	if (head.nent > MAX_CPUID)

@@ -7,6 +7,7 @@
 #include "clock.h"
 #include "core.h"
 #include "cpuid.h"
+#include "fault.h"
 #include "msr.h"
 #include "msr_internal.h"
 #include "vcpu_state.h"
@@ -172,6 +173,7 @@ CALL(set_vapic_addr)
 	UNUSED_ARGS;
 	if (!vm_has_lapics(vcpu->vm))
 		return -EINVAL;
+	FAULT_POINT(vapic_addr, vcpu->vm, NULL, addr->vapic_addr);
 	return addr->vapic_addr && vm_read_gpa(vcpu->vm, addr->vapic_addr, &word, sizeof(word)) ? -EINVAL : 0;
 }
 

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "core.h"
+#include "fault.h"
 #include "vcpu_state.h"
 
 #define EVENTS_KNOWN                                                                                      \
@@ -110,6 +111,7 @@ int state_get_events(struct vcpu *vcpu, struct kvm_vcpu_events *events)
 		events->triple_fault.pending = vcpu->triple_fault;
 		events->flags |= KVM_VCPUEVENT_VALID_TRIPLE_FAULT;
 	}
+	FAULT_POINT(get_events, vcpu, events, sizeof(*events));
 	return 0;
 }
 
@@ -168,6 +170,7 @@ int state_set_events(struct vcpu *vcpu, const struct kvm_vcpu_events *events)
 	bool pending = events->flags & KVM_VCPUEVENT_VALID_PAYLOAD && events->exception.pending;
 	int err = check_events(vcpu, events, pending);
 
+	FAULT_POINT(set_events, vcpu, events, 0);
 	if (err)
 		return err;
 	vcpu_fetch(vcpu, UMBRA_STATE_INTR);
@@ -193,6 +196,7 @@ int state_set_events(struct vcpu *vcpu, const struct kvm_vcpu_events *events)
 
 int state_get_mp(struct vcpu *vcpu, struct kvm_mp_state *mp)
 {
+	FAULT_POINT(get_mp_state, vcpu, mp, 0);
 	/* What waits for the next KVM_RUN is told as done: INIT and SIPI have no place in what a VMM saves. */
 	if (vm_has_lapics(vcpu->vm))
 		vcpu_take_init_sipi(vcpu);

@@ -8,6 +8,7 @@
 
 #include "core.h"
 #include "cpuid_host.h"
+#include "fault.h"
 #include "sys.h"
 #include "vcpu_state.h"
 
@@ -155,6 +156,7 @@ int state_get_xsave(struct vcpu *vcpu, void *area, uint32_t size)
 	}
 	fx->mxcsr_mask = mxcsr_mask();
 	memcpy((uint8_t *)area + HEADER, &head, sizeof(head));
+	FAULT_POINT(get_xsave, vcpu->fpu_park, area, size);
 	return 0;
 }
 

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "core.h"
+#include "fault.h"
 #include "vcpu_state.h"
 
 #define GROUPS_SREGS (UMBRA_STATE_CR | UMBRA_STATE_SEG_CODE | UMBRA_STATE_SEG_DATA | UMBRA_STATE_SEG_SYS)
@@ -233,6 +234,7 @@ static int sregs_set(struct vcpu *vcpu, const struct kvm_sregs *s, const __u64 *
 {
 	struct umbra_run *run = vcpu->run;
 
+	FAULT_POINT(set_sregs, vcpu, s, s->cr3);
 	if (!sregs_valid(vcpu, s) || lapic_check_base(vcpu, s->apic_base, true))
 		return -EINVAL;
 	vcpu_fetch(vcpu, GROUPS_SREGS);
@@ -314,6 +316,7 @@ int state_get_debugregs(struct vcpu *vcpu, struct kvm_debugregs *regs)
 		regs->dr7 = vcpu->run->dr7;
 	}
 	regs->dr6 = vcpu->dr6;
+	FAULT_POINT(get_debugregs, vcpu, regs, sizeof(*regs));
 	return 0;
 }
 

@@ -11,6 +11,7 @@
 #include "channel.h"
 #include "clock.h"
 #include "core.h"
+#include "fault.h"
 #include "routing.h"
 #include "sandbox.h"
 #include "sys.h"
@@ -323,6 +324,7 @@ static int run_start(struct vcpu *vcpu)
 	if (!vm_has_lapics(vcpu->vm)) {
 		uint64_t cr8 = kvm->cr8;
 
+		FAULT_POINT(run_cr8, vcpu, NULL, cr8);
 		if (cr8 & ~0xfULL)
 			return -EINVAL;
 		lapic_set_tpr(vcpu, cr8);

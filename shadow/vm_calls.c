@@ -6,6 +6,7 @@
 #include "channel.h"
 #include "clock.h"
 #include "core.h"
+#include "fault.h"
 #include "irqchip.h"
 #include "msr.h"
 #include "routing.h"
@@ -66,6 +67,7 @@ int64_t vm_create_vcpu(struct vm *vm, struct call *call)
 		return -EBADF;
 	if (call->nfds != 3)
 		return -EINVAL;
+	FAULT_POINT(create_vcpu, vm, NULL, call->arg);
 	if (call->arg >= VM_MAX_VCPU_IDS || count >= VM_MAX_VCPUS)
 		return -EINVAL;
 	if (!vm->max_vcpu_ids) /* as KVM: from the first vCPU on the limit is fixed */
@@ -438,6 +440,7 @@ int64_t vm_call(struct vm *vm, struct call *call)
 	case KVM_REINJECT_CONTROL:
 		return reinject_control(vm, call);
 	case KVM_CREATE_DEVICE:
+		FAULT_POINT(create_device, call->in, NULL, call->in_size);
 		return -ENODEV;
 	case KVM_SET_TSS_ADDR:
 		return set_tss_addr(vm, call->arg);

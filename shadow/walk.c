@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "emulate.h"
 
+#include "fault.h"
 #include "vm.h"
 
 /*
@@ -77,6 +78,7 @@ static bool entry_set_bits(struct walk *w, uint64_t gpa, uint64_t value, uint64_
 
 	if ((value & bits) == bits)
 		return true;
+	FAULT_POINT(walk_mark, w->vm, &value, gpa);
 	hva = vm_gpa_to_hva(w->vm, gpa, w->pae ? 8 : 4, true);
 	if (!hva)
 		return true;
@@ -146,6 +148,7 @@ static int entry_load(struct walk *w, uint32_t level, uint64_t gpa, uint64_t *va
 		*error = error_code(w, PF_P | PF_RSVD);
 		return -1;
 	}
+	FAULT_POINT(walk_entry, w->entry, value, level);
 	w->entry[w->depth].gpa = gpa;
 	w->entry[w->depth].value = *value;
 	w->entry[w->depth].hva = w->hva;
