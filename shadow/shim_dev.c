@@ -23,9 +23,15 @@ static int dev_create_vm(struct shim *shim)
 	return fd;
 }
 
+/* EINTR: a signal came while the kernel registered this process's first notifier. A VMM does not expect that of the call. */
 static int dev_set_region(struct shim *shim, const struct umbra_region *region)
 {
-	return (int)sys_ioctl(shim->vm_fd, UMBRA_VM_SET_REGION, (unsigned long)region);
+	int ret;
+
+	do
+		ret = (int)sys_ioctl(shim->vm_fd, UMBRA_VM_SET_REGION, (unsigned long)region);
+	while (ret == -EINTR);
+	return ret;
 }
 
 static int dev_get_dirty(struct shim *shim, const struct umbra_dirty *dirty)

@@ -83,6 +83,7 @@ struct umbra_create_vm {
  *   EINVAL   not a multiple of 4 KiB, wraps, past gpa_bits or past user space, slot out of range;
  *            size 0 with any other field but slot set
  *   ENOENT   size is 0 and the slot is empty
+ *   EINTR    a signal came first: nothing has changed, call again
  *   ENOMEM
  */
 struct umbra_region {
