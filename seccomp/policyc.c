@@ -298,7 +298,8 @@ static void parse_line(struct policy_source *policy, const struct place *place, 
 		policy->within_line = place->line;
 		return;
 	}
-	reason += reason ? strspn(reason, " \t") : 0;
+	if (reason)
+		reason += strspn(reason, " \t");
 	if (!reason || strlen(reason) < MIN_REASON)
 		fail(place, "'%s' needs a reason behind a #", word);
 	rule = parse_rule(place, word, rest);
