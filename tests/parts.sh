@@ -24,7 +24,7 @@ configure_build() {
 }
 
 installed_parts="shim;seccomp;runtime;shadow;qemu-glue"
-product_parts="$installed_parts;bench;tests/machine"
+product_parts="$installed_parts;bench;tests/machine;tests/fuzz/abi"
 unit_parts="seccomp;runtime;shadow;qemu-glue;tests/unit"
 
 product_build() {
@@ -143,6 +143,15 @@ part_unit() {
 	done
 }
 
+# A short slice; tests/fuzz/run.sh SECONDS goes on from there.
+part_fuzz() {
+	local line
+	check fuzz.syzkaller "differs from shim/umbra_abi.h" "$source_root/tests/fuzz/syzkaller/check.sh"
+	bounded "$limit" "$source_root/tests/fuzz/run.sh" "${UMBRA_FUZZ:-8}" >"$build_root/logs/fuzz.out" || true
+	cat "$build_root/logs/fuzz.out"
+	grep -E '^(ok|not ok) ' "$build_root/logs/fuzz.out" >>"$results" || not_ok fuzz.run "no target ran"
+}
+
 # machine NAME SCRIPT OPTIONS...: boots, runs tests/testbed/in/SCRIPT, holds its report against tests/testbed/expected/NAME
 machine() {
 	local name=$1 script=$2 status=0
@@ -240,6 +249,9 @@ part_svm_guests() { machine svm-guests guests.sh --hw svm --cpus 2 --mem 2048 --
 # The module alone gets all of QEMU's CPU; real guests no XSAVE, see machine.sh.
 part_svm_core() { machine svm-core core.sh --hw svm --model max --cpus 2 --append "programs=smoke,negative,exits,oracle,hoststate scale=${UMBRA_SCALE:-100}"; }
 part_svm_stress() { machine svm-stress core.sh --hw svm --model max --cpus 2 --append "programs=fpu,kick,memory scale=${UMBRA_SCALE:-100}"; }
+# Another seed each day, which the log has: what is found today is found again.
+part_svm_fuzz() { machine svm-fuzz abi-fuzz.sh --hw svm --model max --cpus 2 --append "fuzz_seed=${UMBRA_SEED:-$(date +%Y%m%d)000} fuzz_seconds=${UMBRA_FUZZ:-40}"; }
+part_vmx_fuzz() { machine vmx-fuzz abi-fuzz.sh --cpus 2 --append "fuzz_seed=${UMBRA_SEED:-$(date +%Y%m%d)000} fuzz_seconds=${UMBRA_FUZZ:-120}"; }
 part_svm_linux() { machine svm-linux linux.sh --hw svm --cpus 2 --mem 1536; }
 part_svm_life() { machine svm-life life.sh --hw svm --cpus 2 --mem 1536 --append "scale=${UMBRA_SCALE:-100} rounds=${UMBRA_ROUNDS:-50}"; }
 # The module for 6.12 over what was built for 6.1: the rest of Umbra is the same for every kernel. The guest is 6.12 too.

@@ -11,7 +11,7 @@ packages=(
 	libseccomp-dev libcap-dev libzydis-dev
 	linux-headers-cloud-amd64 linux-headers-6.12-cloud-amd64
 	# unit tests and static checks
-	check clang libclang-rt-14-dev clang-format sparse cloc
+	check clang llvm libclang-rt-14-dev clang-format sparse cloc
 	# the emulated machines and what runs in them
 	qemu-system-x86 bochs bochsbios vgabios isolinux syslinux-common genisoimage
 	seabios ipxe-qemu ovmf grub-pc-bin grub-common mtools xorriso debootstrap

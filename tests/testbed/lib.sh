@@ -37,6 +37,7 @@ package_file() {
 # kernel_fetch 6.1|6.12: unpacks that kernel's package into the cache once; prints the folder
 kernel_fetch() {
 	local release dir tmp version
+	case $1 in */*) echo "$1"; return ;; esac # one that is there already: tests/fuzz/debug-kernel.sh
 	release=$(kernel_release "$1") || exit
 	dir=$cache/kernel/$release
 	if [ ! -d "$dir" ]; then

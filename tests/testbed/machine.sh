@@ -9,7 +9,7 @@ usage() {
 usage: tests/testbed/machine.sh [options]
   --hw vmx|svm       emulator: Bochs with VMX, or QEMU TCG with SVM (vmx)
   --cpus N           CPUs (1)
-  --kernel 6.1|6.12  Debian's cloud kernel (6.1)
+  --kernel 6.1|6.12  Debian's cloud kernel (6.1); or the folder of another one
   --model NAME       CPU model of the emulator (vmx: corei7_haswell_4770, svm: max,-xsave)
   --mem MB           memory (1024)
   --append TEXT      more kernel arguments, after the usual ones
