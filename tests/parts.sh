@@ -24,7 +24,7 @@ configure_build() {
 }
 
 installed_parts="shim;seccomp;runtime;shadow;qemu-glue"
-product_parts="$installed_parts;bench;tests/machine;tests/fuzz/abi"
+product_parts="$installed_parts;bench;tests/machine;tests/attack;tests/fuzz/abi"
 unit_parts="seccomp;runtime;shadow;qemu-glue;tests/unit"
 
 product_build() {

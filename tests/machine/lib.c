@@ -243,6 +243,12 @@ static void test_wait(pid_t pid, const struct test *test)
 		fail("exit status %d", WEXITSTATUS(status));
 }
 
+/* "attack.s1.x", but "smoke/x" */
+static const char *separator(const char *program)
+{
+	return strchr(program, '.') ? "." : "/";
+}
+
 static int test_run(const char *program, const struct test *test)
 {
 	static int complaints_before = -1;
@@ -275,11 +281,12 @@ static int test_run(const char *program, const struct test *test)
 	complaints_before = complained;
 
 	if (result->failed)
-		printf("not ok %s/%s: %s\n", program, test->name, result->reason);
+		printf("not ok %s%s%s: %s\n", program, separator(program), test->name, result->reason);
 	else if (result->skipped)
-		printf("skip %s/%s: %s\n", program, test->name, result->reason);
+		printf("skip %s%s%s: %s\n", program, separator(program), test->name, result->reason);
 	else
-		printf("ok %s/%s (%llu ms)\n", program, test->name, (unsigned long long)(time_ms() - start));
+		printf("ok %s%s%s (%llu ms)\n", program, separator(program), test->name,
+		       (unsigned long long)(time_ms() - start));
 	fflush(stdout);
 	return result->failed ? 1 : 0;
 }
@@ -290,7 +297,7 @@ int run_tests(const char *program, const struct test *tests, size_t count)
 
 	if (test_list) {
 		for (size_t i = 0; i < count; i++)
-			printf("%s/%s\n", program, tests[i].name);
+			printf("%s%s%s\n", program, separator(program), tests[i].name);
 		return 0;
 	}
 	if (!result) {
@@ -307,7 +314,7 @@ int run_tests(const char *program, const struct test *tests, size_t count)
 		found = 1;
 	}
 	if (!found)
-		printf("not ok %s/%s: no such test\n", program, test_only);
+		printf("not ok %s%s%s: no such test\n", program, separator(program), test_only);
 	return failed || !found;
 }
 
