@@ -114,7 +114,7 @@ ATTACK(s1_mandatory)
 		vcpu_load(&g.vcpu, MODE_LONG64, code);
 		run->intercepts = round & UMBRA_ICPT_ALL & ~(uint32_t)(UMBRA_ICPT_INTR_WINDOW | UMBRA_ICPT_NMI_WINDOW);
 		run->exceptions = (uint32_t[]) { 0, ~0u, (uint32_t)random_next(&seed), 1u << (round & 31) }[round >> 4];
-		run->tpr_threshold = round & 15;
+		run->tpr_threshold = is_svm() ? round & 15 : 0; /* VMX: not above the TPR */
 		run->tsc_offset = random_next(&seed);
 		for (const struct snip_at *at = code.at; at->len; at++) {
 			uint64_t rip = GPA_CODE + at->where - (uintptr_t)code.start;
@@ -244,7 +244,9 @@ static void flip_field(struct guest *g, const struct umbra_run *base, size_t off
 	pthread_t thread;
 
 	memcpy(&f.good, (const char *)base + offset, 8);
-	need(!pthread_create(&thread, NULL, flip_thread, &f), "thread");
+	cpu_pin(cpu_count_online() - 1);
+	need(!pthread_create(&thread, NULL, flip_thread, &f), "thread"); /* on the last CPU */
+	cpu_pin(0);
 	for (uint64_t i = 0; i < rounds; i++) {
 		memcpy(run, base, offsetof(struct umbra_run, exit));
 		run->flags = UMBRA_RUN_NO_ENTRY;
@@ -272,6 +274,7 @@ static void flip_field(struct guest *g, const struct umbra_run *base, size_t off
 	}
 	f.end = 1;
 	pthread_join(thread, NULL);
+	cpu_pin(-1);
 	note("offset %zu: %llu taken, %llu refused", offset, (unsigned long long)taken, (unsigned long long)refused);
 	check(taken && refused, "the flipper never hit: %llu taken, %llu refused", (unsigned long long)taken,
 	      (unsigned long long)refused);

@@ -88,7 +88,7 @@ ATTACK(s10_event_storm)
 						     .type = r & 1 ? UMBRA_EVENT_NMI : UMBRA_EVENT_INTR,
 						     .flags = UMBRA_EVENT_VALID };
 		run->intercepts = (uint32_t)(r >> 16) & UMBRA_ICPT_ALL;
-		run->tpr_threshold = (uint32_t)(r >> 24) & 15;
+		run->tpr_threshold = r >> 28 & 7 ? 0 : (uint32_t)(r >> 24) & 15;
 		run_bounded(&g.vcpu, 1);
 		seen[g.vcpu.exit.reason < VMEXIT_REASONS ? g.vcpu.exit.reason : VMEXIT_REASONS]++;
 		if (g.vcpu.exit.reason == VMEXIT_IO)

@@ -37,12 +37,12 @@ static volatile int stop;
 
 static void *worst_thread(void *arg)
 {
-	int cpu = (int)(intptr_t)arg;
-	uint64_t seed = 100 + (uint64_t)cpu, *runs = calloc(1, 8);
+	int number = (int)(intptr_t)arg, cpu = number % cpu_count_online();
+	uint64_t seed = 100 + (uint64_t)number, *runs = calloc(1, 8);
 	struct guest g;
 
 	cpu_pin(cpu);
-	if (cpu & 1)
+	if (number / cpu_count_online() & 1)
 		guest_new(&g, MODE_LONG64, SNIPPET(spin));
 	else
 		guest_new(&g, MODE_LONG64, SNIPPET(out_loop));
@@ -77,7 +77,7 @@ ATTACK(s5_hostile_state)
 	n = n > 8 ? 8 : n;
 	sigaction(SIGUSR1, &action, NULL);
 	for (int i = 0; i < n; i++)
-		need(!pthread_create(&thread[i], NULL, worst_thread, (void *)(intptr_t)(i / 2 + i % 2)), "thread");
+		need(!pthread_create(&thread[i], NULL, worst_thread, (void *)(intptr_t)i), "thread");
 	while (time_ms() < end) {
 		usleep(3000);
 		for (int i = 0; i < n; i++)

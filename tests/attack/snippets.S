@@ -72,6 +72,15 @@ snippet msr_all			/* ecx: first, ebx: one past the last; r8: 1 for WRMSR of r10:
 	out	%al, $0xdd
 endsnip msr_all
 
+snippet ports_all		/* edx: first; each port twice */
+1:	in	%dx, %al
+	out	%al, %dx
+	inc	%edx
+	cmp	$0x10000, %edx
+	jb	1b
+	out	%al, $0xdd
+endsnip ports_all
+
 snippet cr8_all			/* all priorities, up and down */
 	xor	%eax, %eax
 1:	mov	%rax, %cr8

@@ -99,8 +99,9 @@ static void host_compare(const struct host *was, const struct host *is, int cpu)
 {
 	check(!memcmp(was->gdt, is->gdt, 10), "watcher, CPU %d: GDT limit %x, was %x, or its base", cpu,
 	      is->gdt[0] | is->gdt[1] << 8, was->gdt[0] | was->gdt[1] << 8);
-	check(!memcmp(was->idt, is->idt, 10), "watcher, CPU %d: IDT limit %x, was %x, or its base", cpu,
-	      is->idt[0] | is->idt[1] << 8, was->idt[0] | was->idt[1] << 8);
+	/* Its limit is 64 KiB after a VM exit (SDM 3C 28.5.2), which is no less than what 256 vectors need. */
+	check(!memcmp(was->idt + 2, is->idt + 2, 8) && is->idt[1] >= 0x0f, "watcher, CPU %d: IDT limit %x, or its base",
+	      cpu, is->idt[0] | is->idt[1] << 8);
 	check(was->tr == is->tr && was->ldt == is->ldt, "watcher, CPU %d: TR %x LDTR %x", cpu, is->tr, is->ldt);
 	check(was->cs == is->cs && was->ss == is->ss, "watcher, CPU %d: CS %x SS %x", cpu, is->cs, is->ss);
 	check(was->smsw == is->smsw, "watcher, CPU %d: CR0 %llx, was %llx", cpu, (unsigned long long)is->smsw,
@@ -184,7 +185,8 @@ static void registers_check(int avx, uint64_t seed)
 
 static volatile uint64_t watched __attribute__((aligned(8)));
 
-static int breakpoint_open(void)
+/* Of the CPU, not of a task: those are set anew with each switch to it. */
+static int breakpoint_open(int cpu)
 {
 	struct perf_event_attr attr = {
 		.type = PERF_TYPE_BREAKPOINT,
@@ -197,10 +199,10 @@ static int breakpoint_open(void)
 		.exclude_hv = 1,
 	};
 
-	return (int)syscall(SYS_perf_event_open, &attr, 0, -1, -1, PERF_FLAG_FD_CLOEXEC);
+	return (int)syscall(SYS_perf_event_open, &attr, -1, cpu, -1, PERF_FLAG_FD_CLOEXEC);
 }
 
-static void breakpoint_check(int fd)
+static void breakpoint_check(int fd, int cpu)
 {
 	uint64_t before, after;
 
@@ -209,7 +211,7 @@ static void breakpoint_check(int fd)
 	for (int i = 0; i < 3; i++)
 		watched++;
 	need(read(fd, &after, 8) == 8, "watcher: breakpoint");
-	check(after == before + 3, "watcher: the watchpoint fired %llu times for 3 writes",
+	check(after == before + 3 || !is_on(cpu), "watcher: the watchpoint fired %llu times for 3 writes",
 	      (unsigned long long)(after - before));
 }
 
@@ -237,19 +239,23 @@ static void pages_check(uint64_t *pool[POOL], uint64_t round)
 static void watcher(int cpu)
 {
 	uint64_t *pool[POOL] = { NULL };
-	int fd, avx = (baseline[cpu].xcr0 & 4) != 0;
+	int fd = -1, avx = (baseline[cpu].xcr0 & 4) != 0;
 
 	cpu_pin(cpu);
 	need(!ioperm(PORT_FREE, 1, 1), "watcher: ioperm: %s", strerror(errno));
-	fd = breakpoint_open();
 	for (uint64_t round = 1; !shared->stop; round++) {
-		if (!is_on(cpu)) /* it was offline */
+		if (!is_on(cpu)) { /* it was offline, and its breakpoint went with it */
 			sched_setaffinity(0, sizeof(cpu_set_t), &(cpu_set_t) { { 1UL << cpu } });
-		if (is_on(cpu))
+			close(fd);
+			fd = -1;
+		}
+		if (is_on(cpu)) {
 			host_check(cpu);
+			fd = fd < 0 ? breakpoint_open(cpu) : fd;
+			breakpoint_check(fd, cpu);
+		}
 		port_check();
 		registers_check(avx, round * 977 + (uint64_t)cpu);
-		breakpoint_check(fd);
 		pages_check(pool, round);
 		shared->rounds[1 + cpu]++;
 		usleep(10000);

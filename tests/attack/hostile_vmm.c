@@ -1,0 +1,717 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * hostile-vmm MODE SEED SECONDS: a VMM that means ill, against real shadows.
+ *   channel   packets on the control channel: malformed ones, wrong sizes, every call in any order, huge counts, foreign descriptors
+ *   pages     the shared pages of a vCPU (kvm_run, coalesced ring, doorbell, payload) change all the time while its guest runs
+ * A shadow may answer with an errno or end with a message. It must not hang, nor crash, nor break its policy.
+ */
+#define _GNU_SOURCE
+#include "channel_io.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <linux/futex.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "umbra_abi.h"
+
+#define SHADOW "/usr/libexec/umbra/umbra-shadow"
+#define PATIENCE 20000 /* ms for any answer */
+
+struct session {
+	pid_t pid;
+	int sock;
+	int dead;
+};
+
+static uint64_t seed = 1;
+static unsigned long answers, errors, deaths, sessions;
+static unsigned char payload[CHANNEL_PAYLOAD_MAX], reply[CHANNEL_PAYLOAD_MAX];
+static char last_message[1100], last_sent[200];
+
+static uint64_t rnd(void)
+{
+	seed ^= seed << 13;
+	seed ^= seed >> 7;
+	seed ^= seed << 17;
+	return seed;
+}
+
+static uint64_t now_ms(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
+}
+
+static void failed(const char *what)
+{
+	printf("FAILED %s; last sent: %s; last words: %s\n", what, last_sent, last_message);
+	fflush(stdout);
+	exit(1);
+}
+
+/* ---- numbers that are worth trying ---- */
+
+static uint64_t nasty(void)
+{
+	static const uint64_t values[] = {
+		0,
+		1,
+		2,
+		3,
+		4,
+		7,
+		8,
+		15,
+		16,
+		63,
+		64,
+		65,
+		127,
+		128,
+		255,
+		256,
+		4095,
+		4096,
+		4097,
+		0xfee00000,
+		0xfec00000,
+		0xe0000000,
+		0x7fffffff,
+		0x80000000,
+		0xffffffff,
+		0x100000000,
+		0xffffffff000,
+		0x7ffffffff000,
+		0x800000000000,
+		1ULL << 52,
+		1ULL << 63,
+		~0ULL,
+		~0ULL - 4095,
+		0x7fffffffffffffff,
+	};
+
+	switch (rnd() % 4) {
+	case 0:
+		return rnd();
+	case 1:
+		return rnd() % 1024;
+	default:
+		return values[rnd() % (sizeof(values) / sizeof(values[0]))];
+	}
+}
+
+static void payload_random(size_t size)
+{
+	size_t i;
+
+	switch (rnd() % 5) {
+	case 0:
+		memset(payload, 0, size);
+		break;
+	case 1:
+		memset(payload, 0xff, size);
+		break;
+	case 2:
+		for (i = 0; i < size; i++)
+			payload[i] = (unsigned char)rnd();
+		break;
+	default: /* words; mostly zero */
+		memset(payload, 0, size);
+		for (i = 0; i + 8 <= size; i += 8) {
+			uint64_t v = rnd() % 3 ? 0 : nasty();
+
+			if (rnd() & 1)
+				v = (v & 0xffffffff) | nasty() << 32;
+			memcpy(payload + i, &v, 8);
+			if (i > 512 && rnd() % 8)
+				break;
+		}
+	}
+	if (size >= 8 && rnd() & 1) { /* a count or a flag in front */
+		uint32_t v = (uint32_t)nasty();
+
+		memcpy(payload, &v, 4);
+		v = rnd() & 1 ? 0 : v;
+		memcpy(payload + 4, &v, 4);
+	}
+}
+
+static const uint32_t calls[] = {
+	KVM_GET_API_VERSION,
+	KVM_CREATE_VM,
+	KVM_GET_MSR_INDEX_LIST,
+	KVM_CHECK_EXTENSION,
+	KVM_GET_VCPU_MMAP_SIZE,
+	KVM_GET_SUPPORTED_CPUID,
+	KVM_GET_EMULATED_CPUID,
+	KVM_GET_MSR_FEATURE_INDEX_LIST,
+	KVM_SET_MEMORY_REGION,
+	KVM_CREATE_VCPU,
+	KVM_GET_DIRTY_LOG,
+	KVM_SET_NR_MMU_PAGES,
+	KVM_GET_NR_MMU_PAGES,
+	KVM_SET_USER_MEMORY_REGION,
+	KVM_SET_TSS_ADDR,
+	KVM_SET_IDENTITY_MAP_ADDR,
+	KVM_CREATE_IRQCHIP,
+	KVM_IRQ_LINE,
+	KVM_GET_IRQCHIP,
+	KVM_SET_IRQCHIP,
+	KVM_CREATE_PIT,
+	KVM_GET_PIT,
+	KVM_SET_PIT,
+	KVM_IRQ_LINE_STATUS,
+	KVM_REGISTER_COALESCED_MMIO,
+	KVM_UNREGISTER_COALESCED_MMIO,
+	KVM_SET_GSI_ROUTING,
+	KVM_REINJECT_CONTROL,
+	KVM_IRQFD,
+	KVM_CREATE_PIT2,
+	KVM_SET_BOOT_CPU_ID,
+	KVM_IOEVENTFD,
+	KVM_SET_CLOCK,
+	KVM_GET_CLOCK,
+	KVM_SIGNAL_MSI,
+	KVM_CREATE_DEVICE,
+	KVM_SET_DEVICE_ATTR,
+	KVM_GET_DEVICE_ATTR,
+	KVM_HAS_DEVICE_ATTR,
+	KVM_RUN,
+	KVM_GET_REGS,
+	KVM_SET_REGS,
+	KVM_GET_SREGS,
+	KVM_SET_SREGS,
+	KVM_TRANSLATE,
+	KVM_INTERRUPT,
+	KVM_GET_MSRS,
+	KVM_SET_MSRS,
+	KVM_SET_CPUID,
+	KVM_SET_SIGNAL_MASK,
+	KVM_GET_FPU,
+	KVM_SET_FPU,
+	KVM_GET_LAPIC,
+	KVM_SET_LAPIC,
+	KVM_SET_CPUID2,
+	KVM_GET_CPUID2,
+	KVM_TPR_ACCESS_REPORTING,
+	KVM_SET_VAPIC_ADDR,
+	KVM_GET_MP_STATE,
+	KVM_SET_MP_STATE,
+	KVM_NMI,
+	KVM_SET_GUEST_DEBUG,
+	KVM_X86_SETUP_MCE,
+	KVM_X86_GET_MCE_CAP_SUPPORTED,
+	KVM_X86_SET_MCE,
+	KVM_GET_PIT2,
+	KVM_SET_PIT2,
+	KVM_GET_VCPU_EVENTS,
+	KVM_SET_VCPU_EVENTS,
+	KVM_GET_DEBUGREGS,
+	KVM_SET_DEBUGREGS,
+	KVM_ENABLE_CAP,
+	KVM_GET_XSAVE,
+	KVM_SET_XSAVE,
+	KVM_GET_XCRS,
+	KVM_SET_XCRS,
+	KVM_SET_TSC_KHZ,
+	KVM_GET_TSC_KHZ,
+	KVM_KVMCLOCK_CTRL,
+	KVM_SMI,
+	KVM_GET_NESTED_STATE,
+	KVM_SET_NESTED_STATE,
+	KVM_CLEAR_DIRTY_LOG,
+	KVM_GET_SUPPORTED_HV_CPUID,
+	KVM_SET_PMU_EVENT_FILTER,
+	KVM_X86_SET_MSR_FILTER,
+	KVM_RESET_DIRTY_RINGS,
+	KVM_GET_XSAVE2,
+	KVM_GET_SREGS2,
+	KVM_SET_SREGS2,
+	KVM_GET_STATS_FD,
+	KVM_XEN_HVM_CONFIG,
+	KVM_MEMORY_ENCRYPT_OP,
+};
+
+static uint32_t call_number(void)
+{
+	uint32_t nr = calls[rnd() % (sizeof(calls) / sizeof(calls[0]))];
+
+	switch (rnd() % 10) {
+	case 0:
+		return (uint32_t)rnd();
+	case 1:
+		return nr ^ (uint32_t)(1u << rnd() % 32);
+	case 2:
+		return 0xae00 | (uint32_t)(rnd() & 0xff);
+	}
+	return nr;
+}
+
+/* ---- descriptors of every kind, most of them the wrong ones ---- */
+
+#define POOL 12
+static int pool[POOL];
+
+static void pool_make(int sock)
+{
+	struct umbra_create_vm vm = { 0 };
+	int i, p[2];
+
+	for (i = 0; i < POOL; i++)
+		if (pool[i] > 0)
+			close(pool[i]);
+	for (i = 0; i < 3; i++) {
+		pool[i] = memfd_create("hostile", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+		if (ftruncate(pool[i], (off_t[]) { 0, 1 << 20, 1LL << 34 }[i]))
+			perror("ftruncate");
+	}
+	pool[3] = memfd_create("right", MFD_CLOEXEC);
+	if (ftruncate(pool[3], CHANNEL_VCPU_SIZE))
+		perror("ftruncate");
+	pool[4] = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	pool[5] = eventfd(~0u, EFD_CLOEXEC); /* full soon, and blocking */
+	if (pipe2(p, O_CLOEXEC))
+		perror("pipe");
+	pool[6] = p[0];
+	pool[7] = p[1];
+	pool[8] = open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	pool[9] = dup(sock);
+	pool[10] = open("/dev/umbra", O_RDWR | O_CLOEXEC);
+	pool[11] = pool[10] >= 0 ? ioctl(pool[10], UMBRA_CREATE_VM, &vm) : -1;
+	if (pool[11] < 0)
+		pool[11] = open("/dev/zero", O_RDWR | O_CLOEXEC);
+}
+
+/* ---- sessions ---- */
+
+static int wait_ready(int fd)
+{
+	struct pollfd p = { .fd = fd, .events = POLLIN };
+	int n;
+
+	do
+		n = poll(&p, 1, PATIENCE);
+	while (n < 0 && errno == EINTR);
+	return n;
+}
+
+/* 1: a reply; 0: the shadow is gone, with a message or without. */
+static int receive(struct session *s, struct channel_msg *msg)
+{
+	int fds[CHANNEL_FDS_MAX], nfds = 0, got;
+
+	if (wait_ready(s->sock) <= 0)
+		failed("the shadow hangs: no answer");
+	got = channel_receive(s->sock, msg, reply, fds, &nfds);
+	for (int i = 0; i < nfds; i++)
+		close(fds[i]);
+	if (got == 1 && msg->kind == CHANNEL_DEATH) {
+		snprintf(last_message, sizeof(last_message), "%.*s", (int)(msg->size > 1024 ? 1024 : msg->size),
+			 (char *)reply);
+		s->dead = 1;
+		return 0;
+	}
+	if (got == -EBADMSG)
+		failed("the shadow's answer is malformed");
+	if (got <= 0) {
+		s->dead = 1;
+		return 0;
+	}
+	answers++;
+	errors += msg->ret < 0;
+	if (msg->ret < -4095)
+		failed("a result that is no errno");
+	return 1;
+}
+
+static void session_start(struct session *s)
+{
+	struct channel_msg msg;
+	int pair[2];
+
+	memset(s, 0, sizeof(*s));
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair))
+		failed("socketpair");
+	fflush(stdout);
+	s->pid = fork();
+	if (!s->pid) {
+		setpgid(0, 0);
+		dup2(pair[1], 3);
+		fcntl(3, F_SETFD, 0);
+		closefrom(4);
+		execl(SHADOW, "umbra-shadow", "--fd", "3", NULL);
+		_exit(127);
+	}
+	close(pair[1]);
+	s->sock = pair[0];
+	last_message[0] = 0;
+	if (!receive(s, &msg) || msg.kind != CHANNEL_HELLO)
+		failed("no hello");
+	sessions++;
+	pool_make(s->sock);
+}
+
+/* The socket closes: the shadow ends soon, and not by a signal. */
+static void session_end(struct session *s)
+{
+	uint64_t end = now_ms() + PATIENCE;
+	int status;
+
+	for (int i = 0; i < POOL; i++) /* one of them is the socket */
+		if (pool[i] > 0)
+			close(pool[i]);
+	memset(pool, 0, sizeof(pool));
+	close(s->sock);
+	while (waitpid(s->pid, &status, WNOHANG) == 0) {
+		if (now_ms() > end)
+			failed("the shadow does not end when its socket is closed");
+		usleep(2000);
+	}
+	if (s->dead) {
+		deaths++;
+		printf("a shadow ended (%x): %s; after: %s\n", status, last_message, last_sent);
+		if (!last_message[0])
+			failed("the shadow ended without a word");
+		if (strstr(last_message, "signal") || strstr(last_message, "forbidden") ||
+		    strstr(last_message, "system call"))
+			failed("the shadow crashed, or broke its policy");
+	} else if (WIFSIGNALED(status) || WEXITSTATUS(status) >= 128) {
+		printf("status %x\n", status);
+		failed("the shadow was ended by a signal");
+	}
+}
+
+static int transact(struct session *s, struct channel_msg *msg, size_t size, const int *fds, int nfds)
+{
+	int error;
+
+	snprintf(last_sent, sizeof(last_sent), "kind %u nr %x arg %llx size %zu fds %d", msg->kind, msg->nr,
+		 (unsigned long long)msg->arg, size, nfds);
+	error = channel_send(s->sock, msg, payload, size, fds, nfds);
+	if (error == -EPIPE || error == -ECONNRESET)
+		return receive(s, msg); /* its last words */
+	if (error)
+		return 1;
+	return receive(s, msg);
+}
+
+static int64_t simple(struct session *s, uint16_t kind, uint32_t nr, uint64_t arg, size_t size, const int *fds,
+		      int nfds)
+{
+	struct channel_msg msg = { .kind = kind, .nr = nr, .arg = arg };
+
+	return transact(s, &msg, size, fds, nfds) ? msg.ret : -EPIPE;
+}
+
+static int vcpu_memfd(void)
+{
+	int fd = memfd_create("vcpu", MFD_CLOEXEC);
+
+	if (fd < 0 || ftruncate(fd, CHANNEL_VCPU_SIZE))
+		failed("memfd");
+	return fd;
+}
+
+/* A machine as QEMU makes it, more or less: then the calls get deeper. */
+static void machine_make(struct session *s, int with_irqchip, int vcpu_fd, int kick, int done)
+{
+	struct channel_memory memory = { .slot = 0, .gpa = 0, .size = 0x100000, .userspace_addr = 0x10000000 };
+	struct kvm_pit_config pit = { 0 };
+	int ram = memfd_create("ram", MFD_CLOEXEC);
+
+	if (ram < 0 || ftruncate(ram, 0x100000))
+		failed("memfd");
+	simple(s, CHANNEL_VM, KVM_CREATE_VM, 0, 0, NULL, 0);
+	if (with_irqchip)
+		simple(s, CHANNEL_VM, KVM_CREATE_IRQCHIP, 0, 0, NULL, 0);
+	memcpy(payload, &pit, sizeof(pit));
+	if (with_irqchip)
+		simple(s, CHANNEL_VM, KVM_CREATE_PIT2, 0, sizeof(pit), NULL, 0);
+	memcpy(payload, &memory, sizeof(memory));
+	simple(s, CHANNEL_MEMORY, 0, 0, sizeof(memory), &ram, 1);
+	close(ram);
+	if (vcpu_fd >= 0)
+		simple(s, CHANNEL_VCPU, KVM_CREATE_VCPU, 0, 0, (int[]) { vcpu_fd, kick, done }, 3);
+}
+
+static void raw_packet(struct session *s)
+{
+	static unsigned char packet[sizeof(struct channel_msg) + CHANNEL_PAYLOAD_MAX];
+	struct channel_msg *header = (struct channel_msg *)packet, msg;
+	size_t size = rnd() & 1 ? rnd() % 80 : rnd() % sizeof(packet);
+
+	for (size_t i = 0; i < size; i++)
+		packet[i] = (unsigned char)rnd();
+	if (rnd() & 1)
+		header->version = CHANNEL_VERSION;
+	if (rnd() & 1)
+		header->kind = (uint16_t)(rnd() % 8);
+	if (rnd() & 1)
+		header->size = (uint32_t)nasty();
+	snprintf(last_sent, sizeof(last_sent), "a raw packet of %zu bytes", size);
+	if (!size) /* means the end */
+		size = 1;
+	if (send(s->sock, packet, size, MSG_NOSIGNAL) < 0)
+		return;
+	receive(s, &msg);
+}
+
+static void channel_step(struct session *s)
+{
+	struct channel_msg msg = { 0 };
+	int fds[CHANNEL_FDS_MAX], nfds = 0;
+	size_t size;
+
+	if (!(rnd() % 12)) {
+		raw_packet(s);
+		return;
+	}
+	msg.kind = (uint16_t)(rnd() % 20 ? CHANNEL_SYSTEM + rnd() % 4 : rnd());
+	msg.nr = call_number();
+	msg.arg = nasty();
+	msg.cookie = (uint32_t)(rnd() % 4);
+	size = _IOC_SIZE(msg.nr);
+	if (msg.kind == CHANNEL_MEMORY)
+		size = sizeof(struct channel_memory);
+	if (!(rnd() % 4))
+		size = rnd() & 1 ? rnd() % 4096 : rnd() % (CHANNEL_PAYLOAD_MAX + 1);
+	if (size > CHANNEL_PAYLOAD_MAX)
+		size = CHANNEL_PAYLOAD_MAX;
+	payload_random(size);
+	if (msg.kind == CHANNEL_VCPU && rnd() & 1) {
+		fds[0] = pool[3], fds[1] = pool[4], fds[2] = pool[5], nfds = 3;
+		msg.arg = rnd() % 300;
+	} else if (rnd() & 1 || msg.kind == CHANNEL_MEMORY) {
+		for (nfds = 0; nfds < (int)(rnd() % (CHANNEL_FDS_MAX + 1)); nfds++)
+			fds[nfds] = pool[rnd() % POOL];
+	}
+	if (msg.kind == CHANNEL_MEMORY && rnd() & 1) {
+		struct channel_memory *m = (struct channel_memory *)payload;
+
+		*m = (struct channel_memory) { .slot = (uint32_t)(rnd() % 4),
+					       .flags = (uint32_t)(rnd() % 4),
+					       .gpa = rnd() % 64 << 12,
+					       .size = rnd() % 64 << 12,
+					       .userspace_addr = 0x10000000,
+					       .fd_offset = nasty() & ~4095ULL };
+		fds[0] = pool[rnd() % POOL];
+		nfds = 1;
+	}
+	transact(s, &msg, size, fds, nfds);
+}
+
+static void channel_mode(uint64_t end)
+{
+	while (now_ms() < end) {
+		uint64_t start = seed;
+		struct session s;
+
+		session_start(&s);
+		if (rnd() & 1)
+			machine_make(&s, rnd() & 1, pool[3], pool[4], pool[4]);
+		for (int i = 0; i < 400 && !s.dead && now_ms() < end; i++)
+			channel_step(&s);
+		if (!s.dead && simple(&s, CHANNEL_SYSTEM, KVM_GET_API_VERSION, 0, 0, NULL, 0) != 12 && !s.dead)
+			failed("afterwards it does not know its version any more");
+		if (s.dead)
+			printf("(session's seed %llx)\n", (unsigned long long)start);
+		session_end(&s);
+	}
+}
+
+/* ---- shared pages ---- */
+
+struct scribble {
+	volatile unsigned char *area;
+	volatile int stop, level;
+	uint64_t seed;
+};
+
+static void *scribble_thread(void *arg)
+{
+	struct scribble *sc = arg;
+	uint64_t x = sc->seed;
+
+	while (!sc->stop) {
+		size_t at;
+
+		x ^= x << 13;
+		x ^= x >> 7;
+		x ^= x << 17;
+		switch (sc->level) {
+		case 0: /* what a VMM may well write: not the doorbell */
+			at = 16 + x % (CHANNEL_RUN_PAGES * 4096 - 16);
+			break;
+		case 1: /* the channel's own part */
+			at = CHANNEL_VCPU_OFFSET + x % 64;
+			break;
+		default: /* all of it */
+			at = x >> 40 & 1 ? x % 64 : x % CHANNEL_VCPU_SIZE;
+		}
+		sc->area[at] = (unsigned char)(x >> 32 & 3 ? x >> 48 : 0);
+		if (!(x >> 20 & 63))
+			usleep(50);
+	}
+	return NULL;
+}
+
+/* Real mode at the reset vector: ports, strings, memory without a slot, CPUID, HLT with interrupts off now and then. */
+static void guest_write(unsigned char *rom)
+{
+	static const unsigned char code[] = {
+		0xba, 0xf8, 0x03, 0xee, 0xec,			/* mov dx, 3f8h; out dx, al; in al, dx */
+		0x31, 0xc0, 0x8e, 0xd8, 0x8e, 0xc0,		/* ds = es = 0 */
+		0xb8, 0x00, 0x90, 0x8e, 0xd8,			/* ds = 9000h: no slot there */
+		0xa2, 0x00, 0x50, 0xa0, 0x00, 0x50,		/* mov [5000h], al; mov al, [5000h] */
+		0xb9, 0x05, 0x00, 0x31, 0xf6, 0xf3, 0x6e,	/* mov cx, 5; xor si, si; rep outsb */
+		0xb9, 0x09, 0x00, 0xbf, 0x00, 0x60, 0xf3, 0x6d, /* mov cx, 9; mov di, 6000h; rep insw */
+		0x31, 0xc0, 0x0f, 0xa2,				/* cpuid */
+		0x66, 0xb9, 0x1b, 0x00, 0x00, 0x00, 0x0f, 0x32, /* mov ecx, 1bh; rdmsr */
+		0xff, 0x06, 0x00, 0x70,				/* inc word [7000h] */
+	};
+
+	memset(rom, 0xf4, 0x1000);
+	memcpy(rom, code, sizeof(code));
+	rom[sizeof(code)] = 0xe9; /* jmp to the start */
+	rom[sizeof(code) + 1] = (unsigned char)-(int)(sizeof(code) + 3);
+	rom[sizeof(code) + 2] = 0xff;
+	memcpy(rom + 0xff0, "\xe9\x0d\xf0", 3); /* F000:FFF0 to F000:F000 */
+}
+
+static void futex_wake(volatile void *word)
+{
+	syscall(SYS_futex, word, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
+}
+
+static unsigned long rings, runs_done;
+
+static void ring(struct channel_vcpu *v, volatile unsigned char *area, int kick, unsigned char bell)
+{
+	uint64_t one = 1, end = now_ms() + 30;
+
+	v->stop = 0;
+	__atomic_store_n(&area[CHANNEL_BELL_BYTE], bell, __ATOMIC_SEQ_CST);
+	futex_wake(area);
+	rings++;
+	while (__atomic_load_n(&area[CHANNEL_BELL_BYTE], __ATOMIC_SEQ_CST) != CHANNEL_IDLE && now_ms() < end)
+		usleep(100);
+	runs_done += area[CHANNEL_BELL_BYTE] == CHANNEL_IDLE;
+	v->stop = 1;
+	if (write(kick, &one, sizeof(one)) < 0 && errno != EAGAIN)
+		failed("kick");
+	end = now_ms() + 30;
+	while (__atomic_load_n(&area[CHANNEL_BELL_BYTE], __ATOMIC_SEQ_CST) != CHANNEL_IDLE && now_ms() < end)
+		usleep(100);
+}
+
+static void pages_session(uint64_t end)
+{
+	struct session s;
+	int vcpu_fd = vcpu_memfd(), kick = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK),
+	    done = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	int rom = memfd_create("rom", MFD_CLOEXEC);
+	struct channel_memory memory = { .slot = 1, .gpa = 0xfffff000, .size = 0x1000, .userspace_addr = 0x20000000 };
+	struct kvm_coalesced_mmio_zone zone = { .addr = 0x95000, .size = 0x100 };
+	unsigned char *area = mmap(NULL, CHANNEL_VCPU_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, vcpu_fd, 0);
+	struct channel_vcpu *v = (void *)(area + CHANNEL_VCPU_OFFSET);
+	struct scribble sc = { .area = area, .seed = rnd() | 1 };
+	uint64_t stop_at = now_ms() + 1500;
+	pthread_t thread;
+	void *at;
+
+	if (area == MAP_FAILED || rom < 0 || ftruncate(rom, 0x1000))
+		failed("memory");
+	at = mmap(NULL, 0x1000, PROT_READ | PROT_WRITE, MAP_SHARED, rom, 0);
+	guest_write(at);
+	session_start(&s);
+	machine_make(&s, rnd() & 1, vcpu_fd, kick, done);
+	memcpy(payload, &memory, sizeof(memory));
+	if (simple(&s, CHANNEL_MEMORY, 0, 0, sizeof(memory), &rom, 1))
+		failed("no memory slot");
+	/* A hole where the guest writes: without RAM at 90000h on it is the VMM's, or the ring's. */
+	memory = (struct channel_memory) { .slot = 0 };
+	memcpy(payload, &memory, sizeof(memory));
+	simple(&s, CHANNEL_MEMORY, 0, 0, sizeof(memory), NULL, 0);
+	memcpy(payload, &zone, sizeof(zone));
+	if (rnd() & 1)
+		simple(&s, CHANNEL_VM, KVM_REGISTER_COALESCED_MMIO, 0, sizeof(zone), NULL, 0);
+	sc.level = (int)(rnd() % 3);
+	if (pthread_create(&thread, NULL, scribble_thread, &sc))
+		failed("thread");
+	while (now_ms() < stop_at && now_ms() < end && !s.dead) {
+		if (rnd() & 3) {
+			ring(v, area, kick, CHANNEL_RUN);
+		} else {
+			v->nr = call_number();
+			v->arg = nasty();
+			v->size = rnd() & 1 ? (uint32_t)nasty() : _IOC_SIZE(v->nr);
+			payload_random(4096);
+			memcpy(area + CHANNEL_PAYLOAD_OFFSET, payload, 4096);
+			snprintf(last_sent, sizeof(last_sent), "vCPU call %x arg %llx size %u", v->nr,
+				 (unsigned long long)v->arg, v->size);
+			ring(v, area, kick, rnd() % 16 ? CHANNEL_CALL : (unsigned char)rnd());
+		}
+		if (!(rnd() % 8)) { /* it still answers */
+			if (simple(&s, CHANNEL_SYSTEM, KVM_GET_API_VERSION, 0, 0, NULL, 0) != 12 && !s.dead)
+				failed("it does not know its version any more");
+		}
+		if (!(rnd() % 64) &&
+		    ftruncate(vcpu_fd, rnd() & 1 ? CHANNEL_VCPU_SIZE : CHANNEL_VCPU_SIZE - 4096 * (off_t)(rnd() % 3)))
+			break; /* sealed by the shadow: as well */
+	}
+	sc.stop = 1;
+	pthread_join(thread, NULL);
+	session_end(&s);
+	munmap(at, 0x1000);
+	munmap(area, CHANNEL_VCPU_SIZE);
+	close(vcpu_fd);
+	close(kick);
+	close(done);
+	close(rom);
+}
+
+static void on_bus(int signal)
+{
+	(void)signal;
+	failed("SIGBUS here: the shared memory was cut off");
+}
+
+int main(int argc, char **argv)
+{
+	uint64_t end;
+
+	if (argc != 4) {
+		fprintf(stderr, "usage: hostile-vmm channel|pages SEED SECONDS\n");
+		return 2;
+	}
+	seed = strtoull(argv[2], NULL, 0) * 0x9e3779b97f4a7c15 + 1;
+	end = now_ms() + strtoull(argv[3], NULL, 0) * 1000;
+	signal(SIGPIPE, SIG_IGN);
+	signal(SIGBUS, on_bus);
+	if (!strcmp(argv[1], "pages"))
+		while (now_ms() < end)
+			pages_session(end);
+	else
+		channel_mode(end);
+	printf("DONE %lu shadows, %lu answers, %lu of them errors, %lu ended with a message, %lu rings, %lu answered\n",
+	       sessions, answers, errors, deaths, rings, runs_done);
+	return 0;
+}
