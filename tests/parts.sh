@@ -59,7 +59,7 @@ shim_user_headers="umbra_abi.h check.h pt.h"
 
 part_headers() {
 	local header cc bad dir=$build_root/headers
-	for header in $(cd "$source_root" && find runtime shadow seccomp qemu-glue tests/machine -name '*.h' | sort) \
+	for header in $(cd "$source_root" && find runtime shadow seccomp qemu-glue tests/machine tests/attack -name '*.h' | sort) \
 		$(printf 'shim/%s ' $shim_user_headers); do
 		bad=
 		for cc in gcc clang; do
@@ -245,6 +245,20 @@ pc_part() {
 part_svm_pc() { pc_part gdb,control,reset,panic --hw svm --cpus 2; }
 part_svm_pc_boot() { pc_part modes,boot,hpet --hw svm --cpus 2; }
 part_svm_pc_memory() { pc_part grub,memory,balloon,hotplug,ovmf --hw svm --cpus 2; }
+# attack_part HARDWARE OPTIONS...: attacks on the module, and copies of it in which they must find something; with QEMU also on shadows
+attack_part() {
+	local hw=$1 root=$build_root/$part-root
+	shift
+	rm -rf "$root"
+	bounded 600 "$source_root/tests/attack/mutants.sh" "$hw" "$(kdir 6.1)" "$build_root/$part-mutants" "$root" ||
+		not_ok "$part.mutants" "they do not build"
+	machine "$part" attack.sh --hw "$hw" --cpus 2 --overlay "$root" "$@" \
+		--append "clearcpuid=umip secretmem.enable=1 scale=${UMBRA_SCALE:-100}"
+	rm -rf "$root"
+}
+part_vmx_attack() { attack_part vmx; }
+part_svm_attack() { attack_part svm --model max; }
+part_svm_attack_shadow() { machine svm-attack-shadow attack-shadow.sh --hw svm --cpus 2 --mem 1536 --append "seeds=${UMBRA_SEEDS:-4} ops=${UMBRA_OPS:-4000} seconds=${UMBRA_SECONDS:-16}"; }
 part_svm_guests() { machine svm-guests guests.sh --hw svm --cpus 2 --mem 2048 --append "kills=${UMBRA_ROUNDS:-50}"; }
 # The module alone gets all of QEMU's CPU; real guests no XSAVE, see machine.sh.
 part_svm_core() { machine svm-core core.sh --hw svm --model max --cpus 2 --append "programs=smoke,negative,exits,oracle,hoststate scale=${UMBRA_SCALE:-100}"; }

@@ -8,7 +8,7 @@
  * What they find fails the attack's test.
  */
 
-#include "lib.h"
+#include "../machine/lib.h"
 
 #define PAGE UMBRA_PAGE_SIZE
 #define LONG 20000 /* milliseconds that nothing takes, on a slow machine either */

@@ -27,9 +27,10 @@ list() {
 	s7.read-only | both | s7.readonly_toggle | mem.c | s/UMBRA_REGION_READONLY/0/
 	s7.dirty | both | s7.dirty_toggle | pt.c | s/entry_set(entry, \*entry & ~pt->format->write);/(void)0;/
 	s8.asid | svm | s8.isolation | svm_run.c | s/cpu->asid = 1;/cpu->asid = 0;/
-	s8.flush | vmx | s8.isolation | vmx_run.c | s/unlikely(flush || vcpu->flush_guest)/vcpu->flush_guest/
-	s9.busy | both | s9.two_threads | vcpu.c | s/unlikely(atomic_cmpxchg(&vcpu->busy, 0, 1))/0/
+	s8.vpid | vmx | s8.isolation | vmx.c | s/ida_alloc_range(&vmx_vpids, 1,/ida_alloc_range(\&vmx_vpids, 0,/
+	s9.busy | svm | s9.two_threads | vcpu.c | s/unlikely(atomic_cmpxchg(&vcpu->busy, 0, 1))/0/
 	s10.deadline | both | s10.deadlines | svm_run.c vmx_run.c | s/if (deadline && deadline <= now)/if (0)/; s/ticks = 0;/ticks = vmx.timer_bound;/
+	s9.leak | both | s9.no_descriptor | main.c | s/if (r < 0)/if (0)/
 	LIST
 }
 

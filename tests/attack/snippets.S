@@ -202,7 +202,7 @@ endsnip load_out
 /* ---- 32-bit, CPL 3 ---- */
 .code32
 snippet ac32
-	X mov	1(%esp), %eax
+	X mov	2(%esp), %eax
 1:	jmp	1b
 endsnip ac32
 

@@ -10,7 +10,7 @@ typedef unsigned int u32;
 typedef unsigned long u64;
 
 extern u8 stubs[], trampoline[], trampoline_end[];
-extern u64 boot_magic, boot_info, interrupts;
+extern u64 boot_info, interrupts;
 extern u64 pml4[], pdpt[], pd[];
 int attempt(void (*what)(void));
 void shutdown(void);
@@ -81,8 +81,6 @@ void hostile_trapped(u64 vector, u64 rip)
 
 static const char *command_line(void)
 {
-	if (boot_magic == 0x2badb002)
-		return *(u32 *)boot_info & 4 ? (const char *)(u64) * (u32 *)(boot_info + 16) : "";
 	return *(u64 *)(boot_info + 24) ? (const char *)*(u64 *)(boot_info + 24) : "";
 }
 
@@ -280,11 +278,12 @@ static void op_port(void)
 /* An instruction form on MMIO; bytes of it, then RETs. */
 static void do_code(void)
 {
+	u64 a = arg[3], b = 3, c = (arg[3] >> 32) & 3, d = 0x1f0, source = arg[2], to = arg[1];
+
 	__asm__ volatile("call *%[code]"
-			 :
-			 : [code] "r"(arg[0]), "D"(arg[1]), "S"(arg[2]), "a"(arg[3]), "c"((arg[3] >> 32) & 3), "b"(3UL),
-			   "d"(0x1f0UL)
-			 : "memory", "r8", "r9", "r10", "r11", "cc");
+			 : "+a"(a), "+b"(b), "+c"(c), "+d"(d), "+S"(source), "+D"(to)
+			 : [code] "m"(arg[0])
+			 : "memory", "r8", "r9", "r10", "r11", "r14", "r15", "cc");
 }
 
 static u8 *emit(u8 *at, const char *bytes, u64 count)
@@ -341,7 +340,6 @@ static void op_instruction(int odd)
 		{ 2, 1, 0, "\x0f\x29" },
 		{ 2, 1, 0, "\x0f\xc3" },
 		{ 2, 1, 0, "\x0f\xc7" },
-		{ 1, 1, 0, "\x8f" },
 		{ 2, 1, 0, "\x0f\xa3" },
 		{ 2, 1, 0, "\x0f\xae" },
 		{ 1, 1, 0, "\xd9" },
@@ -373,8 +371,7 @@ static void op_instruction(int odd)
 			reg = 0;
 		if (reg == 5)
 			reg = 2;
-		if (forms[n].bytes[0] == (char)0xc6 || forms[n].bytes[0] == (char)0xc7 ||
-		    forms[n].bytes[0] == (char)0x8f)
+		if (forms[n].bytes[0] == (char)0xc6 || forms[n].bytes[0] == (char)0xc7)
 			reg = 0;
 		if (forms[n].bytes[0] == (char)0xff)
 			reg &= 1; /* INC, DEC; not a jump */
@@ -389,8 +386,8 @@ static void op_instruction(int odd)
 			*at++ = (u8)rnd();
 		}
 	}
-	for (i = 0; i < forms[n].imm; i++)
-		*at++ = (u8)rnd();
+	for (i = 0; i < forms[n].imm; i++) /* what of it is not taken for an operand is executed */
+		*at++ = rnd() & 1 ? 0x90 : 0xc3;
 	arg[0] = (u64)start;
 	switch (rnd() % 6) {
 	case 0:

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* A hostile guest kernel: start by PVH (microvm) or multiboot (pc), long mode, traps, a second CPU. */
+/* A hostile guest kernel: start by PVH, long mode, traps, a second CPU. */
 
 #define CODE64 0x08
 #define DATA 0x10
@@ -7,13 +7,9 @@
 
 	.section .note.pvh, "a", @note
 	.align 4
-	.long 4, 4, 18		/* XEN_ELFNOTE_PHYS32_ENTRY */
+	.long 4, 8, 18		/* XEN_ELFNOTE_PHYS32_ENTRY */
 	.asciz "Xen"
-	.long start32
-
-	.section .multiboot, "a"
-	.align 4
-	.long 0x1badb002, 0x00000000, -(0x1badb002)
+	.quad start32
 
 	.text
 	.code32
@@ -21,7 +17,6 @@
 start32:
 	cli
 	cld
-	mov	%eax, boot_magic
 	mov	%ebx, boot_info
 	lgdtl	gdt_pointer
 	mov	$DATA, %ecx
@@ -221,9 +216,8 @@ gdt_pointer:
 	.long	gdt
 no_idt:
 	.quad	0, 0
-	.globl boot_magic, boot_info, interrupts, attempt_rsp
+	.globl boot_info, interrupts, attempt_rsp
 	.align 8
-boot_magic:	.quad 0
 boot_info:	.quad 0
 attempt_rsp:	.quad 0
 interrupts:	.quad 0
