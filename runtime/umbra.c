@@ -11,6 +11,7 @@ static void usage(FILE *out)
 {
 	fputs("usage: umbra run [options] [--] VMM [arguments]   run a VMM on Umbra instead of /dev/kvm\n"
 	      "       umbra doctor                             can this machine run Umbra, and what to do if not\n"
+	      "       umbra tcb                                what has to be trusted, in figures\n"
 	      "       umbra --help | --version\n"
 	      "\n"
 	      "options of run:\n"
@@ -45,6 +46,10 @@ int main(int argc, char **argv)
 		return run_main(argc - 1, argv + 1);
 	if (argc >= 2 && !strcmp(argv[1], "doctor"))
 		return doctor_main(argc - 1);
+	if (argc == 2 && !strcmp(argv[1], "tcb")) {
+		tcb_report("", stdout);
+		return fflush(stdout) ? 1 : 0;
+	}
 	if (argc == 2 && !strcmp(argv[1], "--version")) {
 		puts("umbra " UMBRA_VERSION);
 		return 0;

@@ -16,6 +16,9 @@ int run_main(int argc, char **argv);
 /* Why a preloaded library cannot work in this program: false and the reason in text. */
 bool run_can_preload(const char *path, char *text, size_t size);
 
+/* umbra tcb: what has to be trusted. root: as for doctor. */
+void tcb_report(const char *root, FILE *out);
+
 /* umbra doctor: one line a check. root: where /proc, /sys, /dev and /lib/modules are looked for ("" but in tests).
  * Returns the number of lines that say FAIL. */
 int doctor_run(const char *root, const char *device, FILE *out);

@@ -1,0 +1,329 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * Proofs about shim/pt.c. Pages are those of a pool here, and their addresses are numbers of it. pt_map() and its kin touch
+ * one path of the tables only, so a path of real tables with anything in all other entries is every tree. pt_zap() walks
+ * all of them: it is proved with tables of two entries, four levels deep (-DSMALL).
+ */
+#include "model.h"
+
+#include <string.h>
+
+#include "pt.h"
+
+#undef pt_pa
+#undef pt_va
+#define pt_pa(table) model_pa(table)
+#define pt_va(hpa) model_va(hpa)
+
+static __u64 model_pa(const __u64 *table);
+static __u64 *model_va(__u64 hpa);
+#ifdef SMALL
+#undef PT_ENTRIES
+#undef PT_HUGE
+#define PT_ENTRIES 2
+#define PT_HUGE (PT_PAGE * PT_ENTRIES)
+#define BITS 1
+#include "pt_small.c" /* pt.c with one bit of the address a level, in place of nine: see run.sh */
+#else
+#define BITS 9
+#include "pt.c"
+#endif
+
+#ifdef SMALL
+#define POOL 15
+#else
+#define POOL 7
+#endif
+static __u64 pool[POOL][PT_ENTRIES];
+static struct pt_format format;
+static struct pt pt;
+
+static __u64 model_pa(const __u64 *table)
+{
+	for (int i = 0; i < POOL; i++)
+		if (table == pool[i])
+			return (i + 1) * PT_PAGE;
+	PROVE(0, "the address of a table");
+	return 0;
+}
+
+static __u64 *model_va(__u64 hpa)
+{
+	PROVE(hpa % PT_PAGE == 0 && hpa && hpa <= POOL * PT_PAGE, "a table of the pool is followed");
+	ASSUME(hpa % PT_PAGE == 0 && hpa && hpa <= POOL * PT_PAGE);
+	return pool[hpa / PT_PAGE - 1];
+}
+
+/* Both vendors' formats are like this: see the proof vmx-format and svm-format. */
+static void any_format(void)
+{
+	struct pt_format any;
+
+	format = any;
+	ASSUME(format.huge && !(format.huge & (format.huge - 1)) && format.write &&
+	       !(format.write & (format.write - 1)));
+	ASSUME(!((format.table | format.leaf | format.write | format.huge) & PT_ADDR_MASK));
+	ASSUME(format.table && format.leaf && !((format.table | format.leaf) & format.huge) &&
+	       !(format.leaf & format.write));
+	ASSUME(format.huge != format.write && (format.table & format.write));
+	pt.format = &format;
+}
+
+static unsigned int index_of(__u64 gpa, int level)
+{
+	return gpa >> (12 + BITS * (level - 1)) & (PT_ENTRIES - 1);
+}
+
+static __u64 any_leaf(bool huge)
+{
+	return (nondet_u64() & PT_ADDR_MASK) | format.leaf | (nondet_bool() ? format.write : 0) |
+	       (huge ? format.huge : 0);
+}
+
+static bool is_huge(__u64 entry)
+{
+	return entry & format.huge;
+}
+
+#ifndef SMALL
+
+/* The path to gpa: pool[0] is the root, pool[1..3] hang below it as far as they do; pool[4..6] are the cache's. */
+static void any_path(__u64 gpa)
+{
+	__u64 any[POOL][PT_ENTRIES];
+
+	any_format();
+	memcpy(pool, any, sizeof(pool));
+	for (int level = 4; level > 0; level--) {
+		__u64 *entry = &pool[4 - level][index_of(gpa, level)];
+
+		*entry = nondet_bool()		       ? 0
+			 : level == 1		       ? any_leaf(false)
+			 : level == 2 && nondet_bool() ? any_leaf(true)
+						       : ((__u64)(4 - level + 2) * PT_PAGE | format.table);
+	}
+	memset(pool[4], 0, 3 * sizeof(pool[4]));
+	pt.root = pool[0];
+	pt.leaves = nondet_int();
+}
+
+/* What hardware finds for gpa: the entry where its walk ends, and on which level. */
+static __u64 walk(__u64 gpa, int *level)
+{
+	const __u64 *table = pt.root;
+
+	for (*level = 4;; --*level) {
+		__u64 entry = table[index_of(gpa, *level)];
+
+		if (!entry || *level == 1 || is_huge(entry))
+			return entry;
+		PROVE((entry & ~PT_ADDR_MASK) == format.table, "a linked table has no other bits");
+		table = model_va(entry & PT_ADDR_MASK);
+	}
+}
+
+/*
+ * PROOF pt-map: the leaf has that page's address and the permitted bits alone; no other entry changes; the count and the flush are right
+ * BOUNDS: any tree (by its one path), any addresses, both sizes; formats as the vendors'
+ * CBMC: --unwind 16
+ * MUTATION pt.c: s/\(hpa & PT_ADDR_MASK\) \|/hpa |/
+ * MUTATION pt.c: s/pt->leaves -= level_size\(level\) \/ PT_PAGE;\r?$/pt->leaves -= 1;/
+ * MUTATION pt.c: s/\|\| \*entry & ~leaf/|| 0/
+ * MUTATION pt.c: s/if \(\*entry && !is_leaf\(pt, \*entry, level\)\)/if (0)/
+ */
+void pt_map_proof(void)
+{
+	__u64 gpa = nondet_u64(), hpa = nondet_u64(), old, now, expected, kept;
+	bool write = nondet_bool(), huge = nondet_bool(), flush = nondet_bool(), flush_before = flush, mapped,
+	     table_there;
+	struct pt_cache cache = { { pool[4], pool[5], pool[6] }, 3 };
+	unsigned int row = nondet_u32(), column = nondet_u32();
+	int old_level, level;
+	long leaves;
+
+	ASSUME(gpa < 1ULL << 48 && row < 7 && column < PT_ENTRIES);
+	any_path(gpa);
+	leaves = pt.leaves;
+	kept = pool[row][column];
+	old = walk(gpa, &old_level);
+	table_there = old_level == 1;
+	mapped = pt_map(&pt, gpa, hpa, write, huge, &cache, &flush);
+	now = walk(gpa, &level);
+	PROVE(cache.count >= 0 && cache.count <= 3, "three pages are enough");
+	if (!mapped) {
+		PROVE(huge && table_there, "only a huge one, only where a table hangs");
+		PROVE(pool[row][column] == kept && pt.leaves == leaves && cache.count == 3 && flush == flush_before,
+		      "then nothing changes");
+		return;
+	}
+	expected = (hpa & PT_ADDR_MASK) | format.leaf | (write ? format.write : 0) | (huge ? format.huge : 0);
+	PROVE(now == expected && level == (huge ? 2 : 1), "the leaf is as asked for");
+	if (old)
+		PROVE(pt.leaves == leaves - (old_level == 2 ? 512 : 1) + (huge ? 512 : 1),
+		      "the count, something was there");
+	else
+		PROVE(pt.leaves == leaves + (huge ? 512 : 1), "the count");
+	if (old && ((old ^ now) & ~format.write || (old & format.write && !write)))
+		PROVE(flush, "a translation that hardware may hold is flushed");
+	PROVE(flush || !flush_before, "a flush that was due stays due");
+	if (row < 4 && column != index_of(gpa, 4 - row))
+		PROVE(pool[row][column] == kept, "no entry off the path changes");
+	if (row >= 4)
+		PROVE(!pool[row][column] || column == index_of(gpa, 1) || column == index_of(gpa, 2) ||
+			      column == index_of(gpa, 3),
+		      "a new table has that path alone");
+}
+
+/*
+ * PROOF pt-write-protect: the leaf loses its write permission and nothing else; true exactly when it had it
+ * BOUNDS: any tree (by its one path), any address; formats as the vendors'
+ * CBMC: --unwind 16
+ * MUTATION pt.c: s/entry_set\(entry, \*entry & ~pt->format->write\)/entry_set(entry, *entry \& ~pt->format->leaf)/
+ * MUTATION pt.c: s/if \(!\(\*entry & pt->format->write\)\)/if (!*entry)/
+ */
+void pt_write_protect_proof(void)
+{
+	__u64 gpa = nondet_u64(), old, now, kept;
+	unsigned int row = nondet_u32(), column = nondet_u32();
+	int level, old_level;
+	long leaves;
+	bool had;
+
+	ASSUME(gpa < 1ULL << 48 && row < 7 && column < PT_ENTRIES);
+	any_path(gpa);
+	leaves = pt.leaves;
+	old = walk(gpa, &old_level);
+	ASSUME(row != 4 - old_level || column != index_of(gpa, old_level));
+	kept = pool[row][column];
+	had = pt_write_protect(&pt, gpa);
+	now = walk(gpa, &level);
+	PROVE(level == old_level && now == (old & ~format.write), "no write, all else as it was");
+	PROVE(had == !!(old & format.write), "true when it had it");
+	PROVE(pool[row][column] == kept && pt.leaves == leaves, "no other entry changes");
+}
+
+/*
+ * PROOF pt-untouched: true exactly when no table and no leaf is there for the 2 MiB around the address
+ * BOUNDS: any tree (by its one path), any address; formats as the vendors'
+ * CBMC: --unwind 16
+ * MUTATION pt.c: s/&& level > 1/\&\& level > 0/
+ * MUTATION pt.c: s/return !\*pt_find\(pt, gpa, &level\) &&/return pt_find(pt, gpa, \&level) \&\&/
+ */
+void pt_untouched_proof(void)
+{
+	__u64 gpa = nondet_u64(), found;
+	int level;
+
+	ASSUME(gpa < 1ULL << 48);
+	any_path(gpa);
+	found = walk(gpa, &level);
+	PROVE(pt_untouched(&pt, gpa) == (!found && level > 1), "nothing on levels 4 to 2");
+}
+
+#else
+
+static bool died[POOL];
+static int deaths;
+
+static void on_dead(struct pt *which, __u64 *table)
+{
+	int n = model_pa(table) / PT_PAGE - 1;
+
+	PROVE(which == &pt && n > 0, "not the root");
+	PROVE(!died[n], "a table dies once");
+	PROVE(!table[0] && !table[1], "an empty one");
+	died[n] = true;
+	deaths++;
+}
+
+/* A binary heap: below entry i of table n hangs table 2n+1+i, a leaf or nothing. Table n is on level 4 - log2(n + 1). */
+static bool linked[POOL];
+
+static int level_of(int n)
+{
+	return n == 0 ? 4 : n < 3 ? 3 : n < 7 ? 2 : 1;
+}
+
+static __u64 base_of(int n, int i)
+{
+	int level = level_of(n), first = (1 << (4 - level)) - 1;
+
+	return (__u64)((n - first) * 2 + i) << (12 + level - 1);
+}
+
+/* Which tables are linked, from what the entries say. */
+static void links_find(void)
+{
+	linked[0] = true;
+	for (int n = 1; n < POOL; n++) {
+		__u64 entry = pool[(n - 1) / 2][(n - 1) % 2];
+
+		linked[n] = linked[(n - 1) / 2] && entry && !is_huge(entry);
+	}
+}
+
+/*
+ * PROOF pt-zap: no leaf touches the range any more, all others are as they were, the count and the result are right, each emptied table dies once
+ * BOUNDS: every tree of four levels with two entries a table, leaves on levels 1 and 2; any range, also past the end
+ * CBMC: -DSMALL --unwind 16 --unwindset table_zap:5
+ * MUTATION pt.c: s/base < end; i\+\+/base + size <= end; i++/
+ * MUTATION pt.c: s/start > base \? \(start - base\) \/ size : 0/0/
+ * MUTATION pt.c: s/pt->leaves -= size \/ PT_PAGE/pt->leaves--/
+ * MUTATION pt.c: s/if \(table_empty\(entry_table\(table\[i\]\)\)\)/if (0)/
+ */
+void pt_zap_proof(void)
+{
+	__u64 before[POOL][2], start = nondet_u64(), end = nondet_u64();
+	long gone = 0, tables = 0;
+	bool was_linked[POOL], zapped;
+
+	any_format();
+	pt.root = pool[0];
+	pt.dead = on_dead;
+	pt.leaves = nondet_int();
+	for (int n = 0; n < POOL; n++)
+		for (int i = 0; i < 2; i++)
+			pool[n][i] = nondet_bool()	? 0
+				     : level_of(n) == 1 ? any_leaf(false)
+				     : level_of(n) == 2 && nondet_bool()
+					     ? any_leaf(true)
+					     : ((__u64)(2 * n + 2 + i) * PT_PAGE | format.table);
+	links_find();
+	for (int n = 0; n < POOL; n++) {
+		ASSUME(n == 0 || !linked[n] || pool[n][0] ||
+		       pool[n][1]); /* pt_map() leaves none, and this proves that pt_zap() does not */
+		was_linked[n] = linked[n];
+		before[n][0] = pool[n][0];
+		before[n][1] = pool[n][1];
+	}
+	ASSUME(start < end);
+	long leaves = pt.leaves;
+	zapped = pt_zap(&pt, start, end);
+	links_find();
+	for (int n = 0; n < POOL; n++)
+		for (int i = 0; i < 2; i++) {
+			__u64 old = before[n][i], base = base_of(n, i), size = 1ULL << (12 + level_of(n) - 1);
+			bool leaf = old && (level_of(n) == 1 || is_huge(old)),
+			     touched = base < end && start < base + size;
+
+			if (!was_linked[n]) {
+				PROVE(pool[n][i] == old, "what is not in the tree is not touched");
+			} else if (leaf && touched) {
+				PROVE(!pool[n][i], "a leaf that touches the range is gone");
+				gone += 1 << (level_of(n) - 1);
+			} else if (leaf) {
+				PROVE(linked[n] && pool[n][i] == old, "every other leaf is as it was");
+			} else {
+				PROVE(pool[n][i] == old || (old && !pool[n][i] && died[2 * n + 1 + i]),
+				      "a table stays or dies");
+			}
+		}
+	for (int n = 1; n < POOL; n++) {
+		PROVE(!linked[n] || pool[n][0] || pool[n][1], "no empty table stays");
+		PROVE(died[n] == (was_linked[n] && !linked[n]), "dead are those that were unlinked");
+	}
+	PROVE(pt.leaves == leaves - gone, "the count");
+	PROVE(zapped == (gone > 0), "true when a leaf went");
+}
+
+#endif
