@@ -99,6 +99,47 @@ part_size() {
 	check size.shim "$lines lines of code, 3000 are allowed" test "${lines:-9999}" -le 3000
 }
 
+# What the header says to a compiler: without comments and blanks.
+abi_sum() { gcc -fpreprocessed -dD -E -P "$source_root/shim/umbra_abi.h" | tr -d ' \t\n' | sha256sum | cut -c1-16; }
+# The newest entry of the ABI's history.
+abi_entry() { awk '/^## / { n++ } n == 1' "$source_root/docs/abi-changes.md"; }
+
+# Names in the header: structures, fields, constants, calls. Not by the program that makes docs/abi.md.
+abi_names() {
+	gcc -fpreprocessed -dD -E -P "$source_root/shim/umbra_abi.h" | sed -E 's/"[^"]*"//g' |
+		grep -oE '\b[A-Za-z_][A-Za-z0-9_]{2,}' | grep -vxE '__[us](8|16|32|64)|define|include|ifndef|endif|linux|types|ioctl|struct|UMBRA_ABI_H|_IO[RW]?|ULL|leaf' |
+		sort -u
+}
+
+part_tcb() {
+	local out=$build_root/logs/tcb lines name missing=
+	check tcb.report "bench/tcb.sh failed" bounded 500 "$source_root/bench/tcb.sh" --files --json "$out.json" --svg "$out.svg" >"$out.md"
+	cat "$out.md"
+	lines=$(sed -n 's/.*"kernel_lines": \([0-9]*\).*/\1/p' "$out.json")
+	check tcb.budget "${lines:-no} lines of code in shim/, 3000 are allowed" test "${lines:-9999}" -le 3000
+	check tcb.kvm "KVM of the same kernel was not counted" grep -q '"component": "emulator"' "$out.json"
+	check tcb.imports "no imported symbols" grep -q '"get_user_pages_fast"' "$out.json"
+	check tcb.chart "the chart lacks the shim" grep -q "In the kernel with Umbra" "$out.svg"
+	check abi.changelog "shim/umbra_abi.h changed: write down in the newest entry of docs/abi-changes.md why, and \"Header: $(abi_sum)\"" \
+		grep -qF "Header: \`$(abi_sum)\`" <(abi_entry)
+	check abi.document "docs/abi.md is not of this header: awk -f docs/abi.awk shim/umbra_abi.h >docs/abi.md" \
+		cmp "$source_root/docs/abi.md" <(awk -f "$source_root/docs/abi.awk" "$source_root/shim/umbra_abi.h")
+	for name in $(abi_names); do grep -qw -- "$name" "$source_root/docs/abi.md" || missing="$missing $name"; done
+	check abi.document-complete "docs/abi.md lacks$missing" test -z "$missing"
+}
+
+part_model() {
+	local line out=$build_root/logs/model.out
+	UMBRA_MODEL_TIMEOUT=${UMBRA_MODEL_TIMEOUT:-400} bounded "$limit" "$source_root/tests/model/run.sh" | tee "$out"
+	grep -E '^(ok|not ok) ' "$out" | sed 's/ (.*//' >>"$results"
+	# The document names each proof, and no other.
+	check model.document "docs/proofs.md and tests/model differ: $(model_names | tr '\n' ' ')" test -z "$(model_names)"
+}
+model_names() {
+	comm -3 <("$source_root/tests/model/run.sh" --list | awk '{ print $1 }' | sort) \
+		<(sed -n 's/^| `\([a-z-]*\)` .*/\1/p' "$source_root/docs/proofs.md" | sort)
+}
+
 # module_copy NAME KERNEL MAKE-ARGUMENTS...: builds a copy of shim/, so that the sources stay clean
 module_copy() {
 	local dir=$build_root/$1 kernel=$2

@@ -82,9 +82,8 @@ void run_load_proof(void)
 	vcpu.dirty = nondet_u64();
 	ASSUME(control_good(&vcpu.in) && state_good(&vcpu.in) && vcpu.dirty < 256);
 	vcpu.event.flags = 0; /* run_return() */
-	if (run_load(&vcpu)) {
+	if (run_load(&vcpu))
 		PROVE(!(vcpu.event.flags & UMBRA_EVENT_VALID), "what was refused is not injected");
-	}
 	PROVE(control_good(&vcpu.in), "the control part in use has been checked");
 	PROVE(state_good(&vcpu.in), "the state in use has been checked");
 	PROVE(!(vcpu.event.flags & UMBRA_EVENT_VALID) || (vcpu.event.flags < 4 && vcpu.event.type < 7),
