@@ -128,6 +128,36 @@ part_tcb() {
 	check abi.document-complete "docs/abi.md lacks$missing" test -z "$missing"
 }
 
+# Each thing that the threat model names must exist: tests in the machines' lists, unit tests, proofs, parts.
+part_documents() {
+	local name kind rest bad= later= proofs
+	proofs=$("$source_root/tests/model/run.sh" --list | awk '{ print $1 }')
+	while read -r name; do
+		kind=${name%%:*} rest=${name#*:}
+		case $name in
+		part:*) printf '%s\n' "${parts[@]}" | grep "^$rest " >/dev/null || bad="$bad $name" ;;
+		proof:*) grep -qx "$rest" <<<"$proofs" || bad="$bad $name" ;;
+		unit:*) grep -rqs "START_TEST(${rest#*:})" "$source_root"/tests/unit/*/"${rest%%:*}.c" || bad="$bad $name" ;;
+		*)
+			if [[ $name == attack.* ]] && [ ! -f "$testbed/expected/svm-attack" ]; then
+				later="$later $name"
+			else
+				grep -qxFr "$name" "$testbed/expected" || bad="$bad $name"
+			fi
+			;;
+		esac
+	done < <(sed -n '/^## What holds/,/^## What does not/p' "$source_root/docs/threat-model.md" | grep -oE '`[a-z0-9_-]+[:/.][A-Za-z0-9_./:-]+`' | tr -d '`' |
+		grep -vE '\.(md|svg|ko|so|policy)$|^(docs|tests|bench)/' | sort -u)
+	check documents.names "docs/threat-model.md names what is not there:$bad" test -z "$bad"
+	check documents.statements "a statement under 'What holds' names nothing: $(statements_bare)" test -z "$(statements_bare)"
+	[ -z "$later" ] || skip documents.attacks "tests/attack is not in the tree:$later"
+}
+# Statements without a test or proof, but the one that says so itself.
+statements_bare() {
+	sed -n '/^## What holds/,/^## What does not/p' "$source_root/docs/threat-model.md" | grep '^\* ' | grep -vE '`[a-z0-9_-]+[:/.][A-Za-z0-9_./:-]+`' |
+		grep -v 'Not more: see below' || true
+}
+
 part_model() {
 	local line out=$build_root/logs/model.out
 	UMBRA_MODEL_TIMEOUT=${UMBRA_MODEL_TIMEOUT:-400} bounded "$limit" "$source_root/tests/model/run.sh" | tee "$out"

@@ -17,6 +17,7 @@ parts=(
 	"format       120 -       clang-format finds nothing to change"
 	"size         60  -       the shim has at most 3,000 lines of code"
 	"tcb          600 -       what has to be trusted, counted; the ABI's document and history are of this header"
+	"documents    60  -       the tests and proofs that the threat model names exist"
 	"model        1500 -      CBMC proves the shim's checks, tables and controls, and each proof fails for its mutations"
 	"sparse       600 -       sparse finds nothing in the module"
 	"unit         1800 -      unit tests under ASan and UBSan"

@@ -167,7 +167,7 @@ void place_proof(void)
 }
 
 /*
- * PROOF find: the index of the range that holds the address, -ENOENT exactly where none does; ten steps at most
+ * PROOF find: the index of the range that holds the address, -ENOENT exactly where none does; in four steps at most
  * BOUNDS: tables of 1 to 8 ranges
  * CBMC: -DLIMIT=8 --unwind 9 --unwindset range_find.0:5
  * MUTATION check.c: s/>= ranges\[mid\]\.size/> ranges[mid].size/
