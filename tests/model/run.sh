@@ -51,8 +51,9 @@ prove() {
 	if [ "${1:-}" = KERNEL ]; then
 		shift
 		cp "$here/$file" "$here"/*.h "$source_root/shim/Kbuild" "$dir"
-		source=$dir/${file%.c}.i
+		source=$dir/pruned.i
 		make -s -C "$headers" M="$dir" "${file%.c}.i" >"$dir/log" 2>&1 || return 2
+		awk -f "$here/prune.awk" "$dir/${file%.c}.i" >"$source"
 	fi
 	# With another number of bits of the address a level, for the small tables.
 	sed "s/\\b9 \* (level/BITS * (level/" "$dir/pt.c" >"$dir/pt_small.c"
