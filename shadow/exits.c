@@ -262,7 +262,8 @@ static int exit_gp(struct vcpu *vcpu)
 static int exit_pause(struct vcpu *vcpu)
 {
 	vcpu_skip_insn(vcpu);
-	sys_sched_yield();
+	if (!turns_spin(vcpu))
+		sys_sched_yield();
 	return EXIT_RESUME;
 }
 

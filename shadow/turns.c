@@ -5,6 +5,9 @@
  * the guest. A process is not told; so here vCPUs take turns: when a turn is over and others are waiting, or more
  * run than there are CPUs, a vCPU parks itself until it is called. A parked one is known not to run, and is marked.
  *
+ * A vCPU that spins waits for another one. It gives its turn to one that waits for a turn itself, and nobody who works ends his turn for
+ * one that spins: else those who wait for a long piece of work would take half of the CPUs from it.
+ *
  * None of this is needed for a vCPU to run: a wait that is not ended by another vCPU ends by itself, and who wakes from a halt
  * or comes from the VMM does not wait at all.
  */
@@ -15,7 +18,12 @@
 #include "vcpu.h"
 
 #define TURN_US 4000
-#define WAIT_NS 25000000 /* at most */
+#define WAIT_NS 25000000	      /* at most */
+#define SPIN_WAIT_NS (TURN_US * 1000) /* the same for one that spins: what it waits for may have come */
+
+/* vcpu_turn.parked */
+#define PARKED 1
+#define PARKED_SPINNING 2
 
 void turns_vcpu_added(struct vm *vm)
 {
@@ -34,37 +42,49 @@ static void count(struct vcpu *vcpu)
 	atomic_fetch_add(&vcpu->vm->turns.running, 1);
 }
 
-/* 1 becomes 0 once: by who calls it, or by its own time-out. */
+static void queue_count(struct vm_turns *turns, unsigned int parked, unsigned int by)
+{
+	atomic_fetch_add(&turns->parked, by);
+	if (parked == PARKED)
+		atomic_fetch_add(&turns->workers, by);
+}
+
+/* It becomes 0 once: by who calls it, or by its own time-out. */
 static bool unpark(struct vcpu *vcpu)
 {
-	unsigned int parked = 1;
+	unsigned int parked = atomic_load(&vcpu->turn.parked);
 
-	if (!atomic_compare_exchange_strong(&vcpu->turn.parked, &parked, 0))
+	if (!parked || !atomic_compare_exchange_strong(&vcpu->turn.parked, &parked, 0))
 		return false;
-	atomic_fetch_sub(&vcpu->vm->turns.parked, 1);
+	queue_count(&vcpu->vm->turns, parked, -1u);
 	return true;
 }
 
 void turns_let_go(struct vcpu *vcpu)
 {
-	if (atomic_load(&vcpu->turn.parked) && unpark(vcpu))
+	if (unpark(vcpu))
 		sys_futex_wake(&vcpu->turn.parked, 0);
 }
 
-/* The one that has waited longest. */
+/* The one that has waited longest, first of those that do not spin. */
 static void call_next(struct vm *vm)
 {
-	unsigned int vcpus = atomic_load(&vm->vcpus);
+	unsigned int vcpus = atomic_load(&vm->vcpus), first = 0;
 	struct vcpu *oldest = NULL;
 
 	if (!atomic_load(&vm->turns.parked))
 		return;
 	for (unsigned int n = 0; n < vcpus; n++) {
 		struct vcpu *vcpu = __atomic_load_n(&vm->vcpu[n], __ATOMIC_ACQUIRE);
+		unsigned int parked = atomic_load(&vcpu->turn.parked);
 
-		if (atomic_load(&vcpu->turn.parked) &&
-		    (!oldest || (int32_t)(atomic_load(&vcpu->turn.ticket) - atomic_load(&oldest->turn.ticket)) < 0))
+		if (!parked || (oldest && parked > first))
+			continue;
+		if (!oldest || parked < first ||
+		    (int32_t)(atomic_load(&vcpu->turn.ticket) - atomic_load(&oldest->turn.ticket)) < 0) {
 			oldest = vcpu;
+			first = parked;
+		}
 	}
 	if (oldest)
 		turns_let_go(oldest);
@@ -93,26 +113,35 @@ void turns_end(struct vcpu *vcpu)
 
 static void park(struct vcpu *vcpu)
 {
-	static const struct sys_timespec most = { 0, WAIT_NS };
+	static const struct sys_timespec most = { 0, WAIT_NS }, spin_most = { 0, SPIN_WAIT_NS };
 	struct vm_turns *turns = &vcpu->vm->turns;
+	unsigned int parked = vcpu->turn.spins ? PARKED_SPINNING : PARKED;
 
 	atomic_store(&vcpu->turn.ticket, atomic_fetch_add(&turns->ticket, 1));
 	call_next(vcpu->vm); /* before this one is in the queue itself */
 	leave(vcpu);
 	steal_mark(vcpu);
-	atomic_fetch_add(&turns->parked, 1);
-	atomic_store(&vcpu->turn.parked, 1);
+	queue_count(turns, parked, 1);
+	atomic_store(&vcpu->turn.parked, parked);
 	/* Who sets a request that must not wait looks at parked after it. */
 	if (!(atomic_load(&vcpu->requests) & (VCPU_REQ_STOP | VCPU_REQ_EXIT)))
-		sys_futex_wait(&vcpu->turn.parked, 1, &most, 0);
+		sys_futex_wait(&vcpu->turn.parked, parked, vcpu->turn.spins ? &spin_most : &most, 0);
 	unpark(vcpu);
+	vcpu->turn.spins = false;
 	steal_unmark(vcpu);
 	count(vcpu);
 }
 
-void turns_look(struct vcpu *vcpu)
+static bool should_park(struct vcpu *vcpu)
 {
 	const struct vm_turns *turns = &vcpu->vm->turns;
+
+	return atomic_load(vcpu->turn.spins ? &turns->parked : &turns->workers) ||
+	       atomic_load(&turns->running) > turns->cpus;
+}
+
+void turns_look(struct vcpu *vcpu)
+{
 	uint64_t now;
 
 	if (__builtin_expect(!vcpu->turn.counted, 1))
@@ -120,13 +149,24 @@ void turns_look(struct vcpu *vcpu)
 	now = cpu_rdtsc();
 	if (now - vcpu->turn.since < (uint64_t)vcpu->vm->info.tsc_khz * TURN_US / 1000)
 		return;
-	if (atomic_load(&turns->parked) || atomic_load(&turns->running) > turns->cpus)
+	if (should_park(vcpu)) {
 		park(vcpu);
-	else
+	} else {
 		vcpu->turn.since = now;
+		vcpu->turn.spins = false;
+	}
 }
 
 void turns_give(struct vcpu *vcpu)
 {
 	vcpu->turn.since = 0;
+	vcpu->turn.spins = true;
+}
+
+bool turns_spin(struct vcpu *vcpu)
+{
+	if (!vcpu->turn.counted)
+		return false;
+	turns_give(vcpu);
+	return should_park(vcpu);
 }

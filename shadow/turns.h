@@ -14,13 +14,15 @@ struct vm_turns {
 	unsigned int cpus;   /* V: for this process; 0: not known yet */
 	atomic_uint running; /* A: vCPUs in the guest, about to be, or with the VMM */
 	atomic_uint parked;  /* A: vCPUs that wait for a turn */
+	atomic_uint workers; /* A: those of them that did not spin when their last one ended */
 	atomic_uint ticket;  /* A: next number in the queue */
 };
 
 struct vcpu_turn {
 	bool counted;		 /* in vm_turns.running */
 	uint64_t since;		 /* host TSC when the turn began */
-	atomic_uint parked;	 /* A: futex: 1 while it waits */
+	bool spins;		 /* it gave up its turn to wait for another vCPU */
+	atomic_uint parked;	 /* A: futex: not 0 while it waits */
 	_Atomic uint32_t ticket; /* A: its place, while it waits */
 };
 
@@ -28,7 +30,8 @@ void turns_vcpu_added(struct vm *vm); /* control thread */
 void turns_begin(struct vcpu *vcpu);  /* KVM_RUN begins, a halt is over */
 void turns_end(struct vcpu *vcpu);    /* halted, or back to the VMM for longer */
 void turns_look(struct vcpu *vcpu);   /* before an entry: is the turn over? */
-void turns_give(struct vcpu *vcpu);   /* the present turn is over at the next look */
+void turns_give(struct vcpu *vcpu);   /* it waits for another vCPU: the present turn is over at the next look */
+bool turns_spin(struct vcpu *vcpu);   /* the same, of its own accord; true: there is one to give the turn to */
 void turns_let_go(struct vcpu *vcpu); /* any thread: whoever it is that waits, it waits no longer */
 
 #endif

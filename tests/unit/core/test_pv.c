@@ -208,6 +208,56 @@ START_TEST(turn_is_over)
 }
 END_TEST
 
+/* A vCPU that spins gives its turn away at once, and waits for less long. */
+START_TEST(spinner_gives_its_turn)
+{
+	uint64_t begun = now_ns();
+
+	m.vm.turns.cpus = 1;
+	turns_begin(m.vcpu);
+	ck_assert(!turns_spin(m.vcpu)); /* there is nobody who could have it */
+	turns_look(m.vcpu);
+	ck_assert_uint_eq(m.vm.turns.ticket, 0);
+	if (_i)
+		m.vm.turns.running++;
+	else
+		m.vm.turns.parked = 1; /* another one that spins */
+	ck_assert(turns_spin(m.vcpu));
+	turns_look(m.vcpu);
+	ck_assert_uint_eq(m.vm.turns.ticket, 1);
+	ck_assert_uint_ge(now_ns() - begun, 4000000);
+	ck_assert_uint_lt(now_ns() - begun, 25000000);
+	ck_assert_uint_eq(m.vm.turns.workers, 0);
+	ck_assert_uint_eq(m.vm.turns.parked, !_i);
+	/* Back again it is like any other. */
+	begun = now_ns();
+	m.vm.turns.workers = m.vm.turns.parked = 1;
+	m.vcpu->turn.since = 0;
+	turns_look(m.vcpu);
+	ck_assert_uint_eq(m.vm.turns.ticket, 2);
+	ck_assert_uint_ge(now_ns() - begun, 25000000);
+}
+END_TEST
+
+/* Nobody ends his turn for those who spin, but for others. */
+START_TEST(worker_keeps_its_turn)
+{
+	m.vm.turns.cpus = 1;
+	turns_begin(m.vcpu);
+	m.vm.turns.parked = 3;
+	m.vcpu->turn.since = 0;
+	turns_look(m.vcpu);
+	ck_assert_uint_eq(m.vm.turns.ticket, 0);
+	ck_assert_uint_gt(m.vcpu->turn.since, 0); /* a new turn */
+	m.vm.turns.workers = 1;
+	m.vcpu->turn.since = 0;
+	turns_look(m.vcpu);
+	ck_assert_uint_eq(m.vm.turns.ticket, 1);
+	ck_assert_uint_eq(m.vm.turns.parked, 3);
+	ck_assert_uint_eq(m.vm.turns.workers, 1);
+}
+END_TEST
+
 /* As many CPUs as vCPUs: nobody takes turns. */
 START_TEST(no_turns)
 {
@@ -326,6 +376,8 @@ Suite *suite_pv(void)
 	tcase_add_loop_test(tcase, mark, 0, 2);
 	tcase_add_test(tcase, no_mark_half_done);
 	tcase_add_loop_test(tcase, turn_is_over, 0, 4);
+	tcase_add_loop_test(tcase, spinner_gives_its_turn, 0, 2);
+	tcase_add_test(tcase, worker_keeps_its_turn);
 	tcase_add_test(tcase, no_turns);
 	tcase_add_test(tcase, no_mark_alone);
 	tcase_add_test(tcase, init_switches_off);
