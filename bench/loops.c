@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * loops one|two|load...: the first process of a guest that measures itself. Each item is repeated in batches; its figure
+ * loops one|two|io|load...: the first process of a guest that measures itself. Each item is repeated in batches; its figure
  * is a line "LOOPS NAME LEAST MEDIAN" in nanoseconds of one operation, by the guest's clock. The last line is "LOOPS end".
  *   one   on one CPU: system call, page fault, context switch, fork and exec, timers
  *   two   what CPU 0 wants of CPU 1: interrupts, TLB flushes, wake-ups
+ *   io    a disk and a network (io.c)
  *   load  a fixed amount of computing and fork + exec, shared out over all CPUs
  */
 #include <pthread.h>
@@ -19,10 +20,11 @@
 #include <sys/reboot.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <termios.h>
 #include <time.h>
 #include <unistd.h>
 
-#include "bench.h"
+#include "loops.h"
 
 #define PAGE 4096UL
 #define BATCHES 15
@@ -34,7 +36,7 @@
 
 static const char *self;
 
-static uint64_t now(void)
+uint64_t loops_now(void)
 {
 	struct timespec t;
 
@@ -84,10 +86,10 @@ static int compare(const void *a, const void *b)
 static unsigned long calibrate(loop *run)
 {
 	for (unsigned long n = 1;; n *= 2) {
-		uint64_t start = now(), took;
+		uint64_t start = loops_now(), took;
 
 		run(n);
-		took = now() - start;
+		took = loops_now() - start;
 		if (took >= BATCH_NS)
 			return n;
 		if (took >= BATCH_NS / 4)
@@ -117,11 +119,11 @@ static void measure(const struct item *item)
 
 static uint64_t syscall_loop(unsigned long n)
 {
-	uint64_t start = now();
+	uint64_t start = loops_now();
 
 	while (n--)
 		syscall(SYS_getppid);
-	return now() - start;
+	return loops_now() - start;
 }
 
 static volatile char *map_small(size_t size)
@@ -137,7 +139,7 @@ static volatile char *map_small(size_t size)
 /* The guest's kernel gives the same pages again, so that the hypervisor has no part in it after the first time. */
 static uint64_t fault_loop(unsigned long n)
 {
-	uint64_t start = now();
+	uint64_t start = loops_now();
 
 	while (n) {
 		volatile char *area = map_small(AREA);
@@ -146,18 +148,18 @@ static uint64_t fault_loop(unsigned long n)
 			area[i * PAGE] = 1;
 		munmap((void *)area, AREA);
 	}
-	return now() - start;
+	return loops_now() - start;
 }
 
 /* Per page; the hypervisor has to find it. Once only: afterwards it is not fresh. */
 static uint64_t fresh_loop(unsigned long n)
 {
 	volatile char *area = map_small(FRESH);
-	uint64_t start = now();
+	uint64_t start = loops_now();
 
 	for (size_t i = 0; i < FRESH / PAGE; i++)
 		area[i * PAGE] = 1;
-	start = (now() - start) / (FRESH / PAGE);
+	start = (loops_now() - start) / (FRESH / PAGE);
 	munmap((void *)area, FRESH);
 	return n * start;
 }
@@ -205,13 +207,13 @@ static void peer_end(void)
 
 static uint64_t peer_loop(unsigned long n)
 {
-	uint64_t start = now();
+	uint64_t start = loops_now();
 	char byte = 'x';
 
 	while (n--)
 		if (write(to_peer[1], &byte, 1) != 1 || read(from_peer[0], &byte, 1) != 1)
 			err(1, "peer");
-	return now() - start;
+	return loops_now() - start;
 }
 
 static void fork_exec(void)
@@ -229,11 +231,11 @@ static void fork_exec(void)
 
 static uint64_t fork_loop(unsigned long n)
 {
-	uint64_t start = now();
+	uint64_t start = loops_now();
 
 	while (n--)
 		fork_exec();
-	return now() - start;
+	return loops_now() - start;
 }
 
 /* How late: the CPU halts until then. */
@@ -243,10 +245,10 @@ static uint64_t timer_idle_loop(unsigned long n)
 
 	while (n--) {
 		struct timespec wait = { 0, DELAY_NS };
-		uint64_t start = now();
+		uint64_t start = loops_now();
 
 		nanosleep(&wait, NULL);
-		late += now() - start - DELAY_NS;
+		late += loops_now() - start - DELAY_NS;
 	}
 	return late;
 }
@@ -258,7 +260,7 @@ static uint64_t fired_at;
 static void timer_fired(int number)
 {
 	(void)number;
-	fired_at = now();
+	fired_at = loops_now();
 	fired = 1;
 }
 
@@ -282,7 +284,7 @@ static uint64_t timer_busy_loop(unsigned long n)
 	uint64_t late = 0;
 
 	while (n--) {
-		uint64_t at = now() + DELAY_NS;
+		uint64_t at = loops_now() + DELAY_NS;
 		struct itimerspec when = { .it_value = { (time_t)(at / 1000000000), (long)(at % 1000000000) } };
 
 		fired = 0;
@@ -340,7 +342,7 @@ static void spin_stop(void)
 /* A signal to a thread at work: an interrupt to its CPU, then an answer by memory. */
 static uint64_t ipi_loop(unsigned long n)
 {
-	uint64_t start = now();
+	uint64_t start = loops_now();
 
 	while (n--) {
 		unsigned long before = atomic_load(&answers);
@@ -349,13 +351,13 @@ static uint64_t ipi_loop(unsigned long n)
 		while (atomic_load(&answers) == before)
 			;
 	}
-	return now() - start;
+	return loops_now() - start;
 }
 
 /* Only a CPU that is at work in this address space is asked to flush, so first see that it is. */
 static uint64_t flush_loop(unsigned long n)
 {
-	uint64_t start = now();
+	uint64_t start = loops_now();
 
 	while (n--) {
 		unsigned long before = atomic_load(&spins);
@@ -366,7 +368,7 @@ static uint64_t flush_loop(unsigned long n)
 		if (mprotect((void *)target, PAGE, PROT_READ) || mprotect((void *)target, PAGE, PROT_READ | PROT_WRITE))
 			err(1, "mprotect");
 	}
-	return now() - start;
+	return loops_now() - start;
 }
 
 /* ---- all CPUs ---- */
@@ -384,7 +386,7 @@ static void load_unit(void)
 static uint64_t load_loop(unsigned long n)
 {
 	int cpus = cpu_count();
-	uint64_t start = now();
+	uint64_t start = loops_now();
 	int status;
 
 	for (int i = 0; i < cpus; i++) {
@@ -401,7 +403,7 @@ static uint64_t load_loop(unsigned long n)
 	for (int i = 0; i < cpus; i++)
 		if (wait(&status) < 0 || status)
 			errx(1, "load: status %#x", (unsigned int)status);
-	return n * (now() - start);
+	return n * (loops_now() - start);
 }
 
 /* ---- */
@@ -420,6 +422,13 @@ static const struct item two[] = {
 	{ "tlb_flush", flush_loop, spin_begin, spin_stop, 0 },
 	{ "wake", peer_loop, peer_begin_there, peer_end, 0 },
 };
+static const struct item io[] = {
+	{ "disk_read", disk_read_loop, disk_begin, disk_end, 0 },
+	{ "disk_write", disk_write_loop, disk_begin, disk_end, 0 },
+	{ "net_request", network_loop, request_begin, network_end, 0 },
+	{ "net_send", network_loop, send_begin, network_end, 0 },
+	{ "net_receive", network_loop, receive_begin, network_end, 0 },
+};
 static const struct item load = { "load", load_loop, NULL, NULL, 4 };
 
 #define MEASURE_ALL(items)                                              \
@@ -435,6 +444,11 @@ static void group(const char *name)
 		measure(&load);
 		return;
 	}
+	if (!strcmp(name, "io")) {
+		io_begin();
+		MEASURE_ALL(io);
+		return;
+	}
 	pin(0);
 	if (!strcmp(name, "one"))
 		MEASURE_ALL(one);
@@ -445,10 +459,18 @@ static void group(const char *name)
 	sched_setaffinity(0, sizeof(all), &all);
 }
 
+/* The end of the first process is a panic, which leaves behind what the serial port has not sent yet. */
+static void drain(void)
+{
+	tcdrain(2);
+}
+
 int main(int argc, char **argv)
 {
 	if (argc > 1 && !strcmp(argv[1], "exit"))
 		return 7;
+	if (getpid() == 1)
+		atexit(drain);
 	self = argv[0];
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	prctl(PR_SET_TIMERSLACK, 1UL, 0, 0, 0);

@@ -16,6 +16,8 @@ usage: bench/run.sh [options]
   --boots N          guest boots per hypervisor (2); the least counts
   --append TEXT      more kernel arguments for the machine, for example mitigations=auto
   --rounds N         SVM: of each thing on each hypervisor (5); the median of the rounds' ratios counts
+  --only LIST        SVM: of exits,1,2,4,io1,io2 (numbers: guests with so many vCPUs; io: disk and network)
+  --raw FILE         SVM: add the figures to FILE; the table is of all in there, so that it can be measured in pieces
   --stats            SVM: exits by kind, in the machine's console
   --no-smp           VMX: leave out the second machine, which has two CPUs
   --quick            VMX: no second machine, no guest boots, few batches: about two minutes; SVM: one round
@@ -25,7 +27,7 @@ exit status: 0 when everything was measured, 1 when not (--strict: or a target w
 USAGE
 }
 
-hw=vmx kernel=6.1 tree= batches= rounds=5 stats= boots=2 append= smp=1 parts=exits,start,boot,memory json= strict=
+hw=vmx kernel=6.1 tree= batches= rounds=5 stats= boots=2 append= smp=1 only= raw= parts=exits,start,boot,memory json= strict=
 while [ $# -gt 0 ]; do
 	case $1 in
 	--no-smp) smp=; shift; continue ;;
@@ -42,6 +44,8 @@ while [ $# -gt 0 ]; do
 	--batches) batches=$2 ;;
 	--rounds) rounds=$2 ;;
 	--boots) boots=$2 ;;
+	--only) only=$2 ;;
+	--raw) raw=$(realpath -m "$2") ;;
 	--append) append=$2 ;;
 	-o) json=$2 ;;
 	*) usage >&2; exit 1 ;;
@@ -73,7 +77,7 @@ fi
 work=$(mktemp -d "$out/run.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 "$testbed/umbra-root.sh" "$tree" "$work/root"
-for program in exits boot; do install -D "$tree/bench/$program" "$work/root/usr/libexec/umbra/$program"; done
+for program in exits boot peer; do install -D "$tree/bench/$program" "$work/root/usr/libexec/umbra/$program"; done
 commit=$(git -C "$source_root" describe --always --dirty 2>/dev/null || echo unknown)
 
 # machine NAME SCRIPT SECONDS CPUS KERNEL-ARGUMENTS: its console is $out/console.NAME
@@ -86,16 +90,30 @@ machine() {
 	grep -q '^bench: end' "$console" || fail "no end in $console"
 }
 
+# The guest's drivers, and the machine's for TAP devices
+modules() {
+	local name file to
+	for name in failover net_failover virtio virtio_ring virtio_mmio virtio_blk virtio_net tun; do
+		file=$(find "$(kernel_fetch "$kernel")/lib/modules" -name "$name.ko*")
+		to=$work/modules/modules/$name.ko
+		[ $name != tun ] || to=$work/root/lib/modules/tun.ko
+		mkdir -p "${to%/*}"
+		case $file in *.xz) xz -dc "$file" >"$to" ;; *) cp "$file" "$to" ;; esac
+	done
+	cpio_pack "$work/modules" >"$work/root/guest/modules.cpio"
+}
+
 if [ $hw = svm ]; then
 	mkdir -p "$work/loops/bin" "$work/root/guest"
 	cp "$tree/bench/loops" "$work/loops/bin/"
 	cpio_pack "$work/loops" >"$work/root/guest/loops.cpio"
+	modules
 	echo "bench: this machine's load is $(cut -d ' ' -f 1-3 /proc/loadavg) on $(nproc) CPUs"
-	machine svm pairs $((300 + rounds * 600)) 2 "rounds=$rounds ${stats:+stats=1}"
+	machine svm pairs $((300 + rounds * 600)) 2 "rounds=$rounds ${only:+only=$only} ${stats:+stats=1}"
 	echo "bench: this machine's load was $(cut -d ' ' -f 1-3 /proc/loadavg)"
-	sed -n 's/^RESULT //p' "$out/console.svm" >"$work/results"
-	awk -v json="$json" -v kernel="$(kernel_release "$kernel")" -v append="$append" -v rounds="$rounds" -v strict="$strict" \
-		-v commit="$commit" -f "$bench/pairs.awk" "$bench/items-pairs" "$work/results"
+	sed -n 's/^RESULT //p' "$out/console.svm" >>"${raw:=$work/results}"
+	awk -v json="$json" -v kernel="$(kernel_release "$kernel")" -v append="$append" -v part="$only" -v strict="$strict" \
+		-v commit="$commit" -f "$bench/pairs.awk" "$bench/items-pairs" "$raw"
 	exit
 fi
 
