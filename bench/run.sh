@@ -15,10 +15,11 @@ usage: bench/run.sh [options]
   --batches N        per exit (20, with SVM 8); the least counts
   --boots N          guest boots per hypervisor (2); the least counts
   --append TEXT      more kernel arguments for the machine, for example mitigations=auto
-  --rounds N         SVM: of each thing on each hypervisor (5); the median of the rounds' ratios counts
-  --only LIST        SVM: of exits,1,2,4,io1,io2 (numbers: guests with so many vCPUs; io: disk and network)
-  --raw FILE         SVM: add the figures to FILE; the table is of all in there, so that it can be measured in pieces
-  --stats            SVM: exits by kind, in the machine's console
+  --rounds N         of it: of each thing on each hypervisor (5); the median of the rounds' ratios counts
+  --pairs            with VMX, too, what --hw svm measures: slow (an hour a round), but nothing else on this machine matters
+  --only LIST        of it: of exits,1,2,4,io1,io2 (numbers: guests with so many vCPUs; io: disk and network)
+  --raw FILE         of it: add the figures to FILE; the table is of all in there, so that it can be measured in pieces
+  --stats            of it: exits by kind, in the machine's console
   --no-smp           VMX: leave out the second machine, which has two CPUs
   --quick            VMX: no second machine, no guest boots, few batches: about two minutes; SVM: one round
   -o FILE            JSON (build/bench/results.json)
@@ -27,11 +28,12 @@ exit status: 0 when everything was measured, 1 when not (--strict: or a target w
 USAGE
 }
 
-hw=vmx kernel=6.1 tree= batches= rounds=5 stats= boots=2 append= smp=1 only= raw= parts=exits,start,boot,memory json= strict=
+hw=vmx kernel=6.1 tree= batches= rounds=5 stats= boots=2 append= smp=1 pairs= only= raw= parts=exits,start,boot,memory json= strict=
 while [ $# -gt 0 ]; do
 	case $1 in
 	--no-smp) smp=; shift; continue ;;
 	--quick) smp= parts=exits,start,memory batches=8 rounds=1; shift; continue ;;
+	--pairs) pairs=1; shift; continue ;;
 	--stats) stats=1; shift; continue ;;
 	--strict) strict=1; shift; continue ;;
 	--help) usage; exit 0 ;;
@@ -54,12 +56,12 @@ while [ $# -gt 0 ]; do
 done
 case $hw in
 vmx) batches=${batches:-20} ;;
-svm) batches=${batches:-8} ;;
+svm) batches=${batches:-8} pairs=1 ;;
 *) usage >&2; exit 1 ;;
 esac
 [ "$rounds" -gt 0 ] || { usage >&2; exit 1; }
 out=$build_root/bench
-[ $hw = vmx ] && results=results || results=results-$hw
+[ -z "$pairs" ] && results=results || results=results-$hw
 json=$(realpath -m "${json:-$out/$results.json}")
 mkdir -p "$out" "$(dirname "$json")"
 fail() { echo "bench: $*" >&2; exit 1; }
@@ -103,15 +105,15 @@ modules() {
 	cpio_pack "$work/modules" >"$work/root/guest/modules.cpio"
 }
 
-if [ $hw = svm ]; then
+if [ -n "$pairs" ]; then
 	mkdir -p "$work/loops/bin" "$work/root/guest"
 	cp "$tree/bench/loops" "$work/loops/bin/"
 	cpio_pack "$work/loops" >"$work/root/guest/loops.cpio"
 	modules
 	echo "bench: this machine's load is $(cut -d ' ' -f 1-3 /proc/loadavg) on $(nproc) CPUs"
-	machine svm pairs $((300 + rounds * 600)) 2 "rounds=$rounds ${only:+only=$only} ${stats:+stats=1}"
+	machine $hw pairs $((300 + rounds * $([ $hw = svm ] && echo 600 || echo 3600))) 2 "rounds=$rounds ${only:+only=$only} ${stats:+stats=1}"
 	echo "bench: this machine's load was $(cut -d ' ' -f 1-3 /proc/loadavg)"
-	sed -n 's/^RESULT //p' "$out/console.svm" >>"${raw:=$work/results}"
+	sed -n 's/^RESULT //p' "$out/console.$hw" >>"${raw:=$work/results}"
 	awk -v json="$json" -v kernel="$(kernel_release "$kernel")" -v append="$append" -v part="$only" -v strict="$strict" \
 		-v commit="$commit" -f "$bench/pairs.awk" "$bench/items-pairs" "$raw"
 	exit
