@@ -145,6 +145,13 @@ static void payload_random(size_t size)
 				break;
 		}
 	}
+	if (size >= 8 && rnd() & 1) { /* the last of what makes sense: small numbers */
+		for (i = 0; i + 4 <= size && i < 256; i += 4) {
+			uint32_t v = rnd() % 4 ? 0 : (uint32_t)(rnd() % 32);
+
+			memcpy(payload + i, &v, 4);
+		}
+	}
 	if (size >= 8 && rnd() & 1) { /* a count or a flag in front */
 		uint32_t v = (uint32_t)nasty();
 
@@ -154,15 +161,18 @@ static void payload_random(size_t size)
 	}
 }
 
+#define VM_CALLS 8    /* those of /dev/kvm are before it */
+#define VCPU_CALLS 40 /* those of a VM are before it; the first is KVM_RUN */
 static const uint32_t calls[] = {
 	KVM_GET_API_VERSION,
-	KVM_CREATE_VM,
 	KVM_GET_MSR_INDEX_LIST,
 	KVM_CHECK_EXTENSION,
 	KVM_GET_VCPU_MMAP_SIZE,
 	KVM_GET_SUPPORTED_CPUID,
 	KVM_GET_EMULATED_CPUID,
 	KVM_GET_MSR_FEATURE_INDEX_LIST,
+	KVM_GET_MSRS,
+	KVM_CREATE_VM,
 	KVM_SET_MEMORY_REGION,
 	KVM_CREATE_VCPU,
 	KVM_GET_DIRTY_LOG,
@@ -250,9 +260,12 @@ static const uint32_t calls[] = {
 	KVM_MEMORY_ENCRYPT_OP,
 };
 
-static uint32_t call_number(void)
+#define CALLS (sizeof(calls) / sizeof(calls[0]))
+
+/* From the first on so many of them: SYSTEM, VM, or all. */
+static uint32_t call_number(size_t from, size_t count)
 {
-	uint32_t nr = calls[rnd() % (sizeof(calls) / sizeof(calls[0]))];
+	uint32_t nr = calls[from + rnd() % count];
 
 	switch (rnd() % 10) {
 	case 0:
@@ -485,7 +498,9 @@ static void channel_step(struct session *s)
 		return;
 	}
 	msg.kind = (uint16_t)(rnd() % 20 ? CHANNEL_SYSTEM + rnd() % 4 : rnd());
-	msg.nr = call_number();
+	msg.nr = msg.kind == CHANNEL_SYSTEM ? call_number(0, VM_CALLS) : call_number(VM_CALLS, VCPU_CALLS - VM_CALLS);
+	if (!(rnd() & 7))
+		msg.nr = call_number(0, CALLS);
 	msg.arg = nasty();
 	msg.cookie = (uint32_t)(rnd() % 4);
 	size = _IOC_SIZE(msg.nr);
@@ -660,7 +675,7 @@ static void pages_session(uint64_t end)
 		if (rnd() & 3) {
 			ring(v, area, kick, CHANNEL_RUN);
 		} else {
-			v->nr = call_number();
+			v->nr = call_number(VCPU_CALLS, CALLS - VCPU_CALLS);
 			v->arg = nasty();
 			v->size = rnd() & 1 ? (uint32_t)nasty() : _IOC_SIZE(v->nr);
 			payload_random(4096);

@@ -228,7 +228,6 @@ static void *flip_thread(void *arg)
 		}
 		for (int i = 0; i < 64; i++) {
 			*f->at = f->bad;
-			__builtin_ia32_pause();
 			*f->at = f->good;
 		}
 	}

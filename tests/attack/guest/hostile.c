@@ -138,6 +138,30 @@ static u64 bad_address(void)
 /* ---- operations: each is one attempt ---- */
 
 static u64 arg[4];
+static u64 verbose;
+
+static void try_it(void (*what)(void))
+{
+	u64 i;
+
+	if (verbose) {
+		print("op ");
+		print_number((u64)what, 16);
+		for (i = 0; i < 4; i++) {
+			print(" ");
+			print_number(arg[i], 16);
+		}
+		if ((u8 *)arg[0] >= code && (u8 *)arg[0] < code + sizeof(code)) {
+			print(" code ");
+			for (i = 0; i < 12; i++) {
+				print_number(((u8 *)arg[0])[i], 16);
+				print(" ");
+			}
+		}
+		print("\n");
+	}
+	traps += (u64)attempt(what) != 0;
+}
 
 static void do_rdmsr(void)
 {
@@ -162,7 +186,7 @@ static void op_cpuid(void)
 
 	arg[0] = rnd() & 7 ? bases[rnd() % 6] + (u32)(rnd() & 63) : rnd();
 	arg[1] = rnd() & 3 ? rnd() & 63 : rnd();
-	traps += (u64)attempt(do_cpuid) != 0;
+	try_it(do_cpuid);
 }
 
 static u32 msr_number(void)
@@ -199,7 +223,7 @@ static void op_msr(void)
 		arg[1] &= ~0x1fff00UL; /* not INIT or SIPI to all */
 	if (arg[0] == 0x1b)
 		arg[1] = LAPIC | 0x900; /* the mode has its own operation */
-	traps += (u64)attempt(rnd() & 1 ? do_rdmsr : do_wrmsr) != 0;
+	try_it(rnd() & 1 ? do_rdmsr : do_wrmsr);
 }
 
 static void do_port(void)
@@ -272,7 +296,7 @@ static void op_port(void)
 	default:
 		arg[2] = (u64)ram + 4096 + (rnd() & 4095);
 	}
-	traps += (u64)attempt(do_port) != 0;
+	try_it(do_port);
 }
 
 /* An instruction form on MMIO; bytes of it, then RETs. */
@@ -412,7 +436,7 @@ static void op_instruction(int odd)
 	arg[3] = nasty();
 	if (arg[1] >= LAPIC + 0x2f0 && arg[1] < LAPIC + 0x310)
 		arg[1] = LAPIC + 0xb0; /* no INIT by chance */
-	traps += (u64)attempt(do_code) != 0;
+	try_it(do_code);
 }
 
 static void lapic_write(u64 reg, u32 value)
@@ -475,9 +499,9 @@ static void do_interrupts(void)
 
 static void op_apic(void)
 {
-	traps += (u64)attempt(do_apic) != 0;
+	try_it(do_apic);
 	if (!(rnd() & 3))
-		attempt(do_interrupts);
+		try_it(do_interrupts);
 	__asm__ volatile("cli");
 }
 
@@ -499,13 +523,13 @@ static void op_paravirtual(void)
 	if (rnd() & 1) {
 		arg[0] = msrs[rnd() % 10];
 		arg[1] = bad_address() | (rnd() & 3);
-		traps += (u64)attempt(do_wrmsr) != 0;
+		try_it(do_wrmsr);
 	} else {
 		arg[0] = rnd() & 7 ? rnd() % 14 : nasty();
 		arg[1] = rnd() & 1 ? bad_address() : nasty();
 		arg[2] = nasty();
 		arg[3] = rnd() & 1;
-		traps += (u64)attempt(do_hypercall) != 0;
+		try_it(do_hypercall);
 	}
 }
 
@@ -555,7 +579,7 @@ static void do_control(void)
 
 static void op_control(void)
 {
-	traps += (u64)attempt(do_control) != 0;
+	try_it(do_control);
 	__asm__ volatile("mov %0, %%cr8" : : "r"(0UL));
 }
 
@@ -642,6 +666,7 @@ void hostile_main(void)
 	start_seed = option("seed", 1);
 	ops = option("ops", 2000);
 	what = option("what", 255);
+	verbose = option("verbose", 0);
 	seed = start_seed * 0x9e3779b97f4a7c15UL + 1;
 	for (i = 0; i < 256; i++) {
 		u64 stub = (u64)stubs + 16 * i;
