@@ -278,6 +278,16 @@ static uint32_t call_number(size_t from, size_t count)
 	return nr;
 }
 
+/* A shadow takes only memory that cannot be cut off. */
+static int sealed_memfd(const char *name, off_t size)
+{
+	int fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
+
+	if (fd < 0 || ftruncate(fd, size) || fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL))
+		failed("memfd");
+	return fd;
+}
+
 /* ---- descriptors of every kind, most of them the wrong ones ---- */
 
 #define POOL 12
@@ -291,14 +301,13 @@ static void pool_make(int sock)
 	for (i = 0; i < POOL; i++)
 		if (pool[i] > 0)
 			close(pool[i]);
-	for (i = 0; i < 3; i++) {
+	pool[0] = sealed_memfd("memory", 64 << 12);
+	for (i = 1; i < 3; i++) {
 		pool[i] = memfd_create("hostile", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 		if (ftruncate(pool[i], (off_t[]) { 0, 1 << 20, 1LL << 34 }[i]))
 			perror("ftruncate");
 	}
-	pool[3] = memfd_create("right", MFD_CLOEXEC);
-	if (ftruncate(pool[3], CHANNEL_VCPU_SIZE))
-		perror("ftruncate");
+	pool[3] = sealed_memfd("right", CHANNEL_VCPU_SIZE);
 	pool[4] = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	pool[5] = eventfd(~0u, EFD_CLOEXEC); /* full soon, and blocking */
 	if (pipe2(p, O_CLOEXEC))
@@ -434,24 +443,13 @@ static int64_t simple(struct session *s, uint16_t kind, uint32_t nr, uint64_t ar
 	return transact(s, &msg, size, fds, nfds) ? msg.ret : -EPIPE;
 }
 
-static int vcpu_memfd(void)
-{
-	int fd = memfd_create("vcpu", MFD_CLOEXEC);
-
-	if (fd < 0 || ftruncate(fd, CHANNEL_VCPU_SIZE))
-		failed("memfd");
-	return fd;
-}
-
 /* A machine as QEMU makes it, more or less: then the calls get deeper. */
 static void machine_make(struct session *s, int with_irqchip, int vcpu_fd, int kick, int done)
 {
 	struct channel_memory memory = { .slot = 0, .gpa = 0, .size = 0x100000, .userspace_addr = 0x10000000 };
 	struct kvm_pit_config pit = { 0 };
-	int ram = memfd_create("ram", MFD_CLOEXEC);
+	int ram = sealed_memfd("ram", 0x100000);
 
-	if (ram < 0 || ftruncate(ram, 0x100000))
-		failed("memfd");
 	simple(s, CHANNEL_VM, KVM_CREATE_VM, 0, 0, NULL, 0);
 	if (with_irqchip)
 		simple(s, CHANNEL_VM, KVM_CREATE_IRQCHIP, 0, 0, NULL, 0);
@@ -461,8 +459,8 @@ static void machine_make(struct session *s, int with_irqchip, int vcpu_fd, int k
 	memcpy(payload, &memory, sizeof(memory));
 	simple(s, CHANNEL_MEMORY, 0, 0, sizeof(memory), &ram, 1);
 	close(ram);
-	if (vcpu_fd >= 0)
-		simple(s, CHANNEL_VCPU, KVM_CREATE_VCPU, 0, 0, (int[]) { vcpu_fd, kick, done }, 3);
+	if (simple(s, CHANNEL_VCPU, KVM_CREATE_VCPU, 0, 0, (int[]) { vcpu_fd, kick, done }, 3))
+		failed("no vCPU");
 }
 
 static void raw_packet(struct session *s)
@@ -640,9 +638,9 @@ static void ring(struct channel_vcpu *v, volatile unsigned char *area, int kick,
 static void pages_session(uint64_t end)
 {
 	struct session s;
-	int vcpu_fd = vcpu_memfd(), kick = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK),
+	int vcpu_fd = sealed_memfd("vcpu", CHANNEL_VCPU_SIZE), kick = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK),
 	    done = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	int rom = memfd_create("rom", MFD_CLOEXEC);
+	int rom = sealed_memfd("rom", 0x1000);
 	struct channel_memory memory = { .slot = 1, .gpa = 0xfffff000, .size = 0x1000, .userspace_addr = 0x20000000 };
 	struct kvm_coalesced_mmio_zone zone = { .addr = 0x95000, .size = 0x100 };
 	unsigned char *area = mmap(NULL, CHANNEL_VCPU_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, vcpu_fd, 0);
@@ -652,7 +650,7 @@ static void pages_session(uint64_t end)
 	pthread_t thread;
 	void *at;
 
-	if (area == MAP_FAILED || rom < 0 || ftruncate(rom, 0x1000))
+	if (area == MAP_FAILED)
 		failed("memory");
 	at = mmap(NULL, 0x1000, PROT_READ | PROT_WRITE, MAP_SHARED, rom, 0);
 	guest_write(at);
@@ -688,9 +686,6 @@ static void pages_session(uint64_t end)
 			if (simple(&s, CHANNEL_SYSTEM, KVM_GET_API_VERSION, 0, 0, NULL, 0) != 12 && !s.dead)
 				failed("it does not know its version any more");
 		}
-		if (!(rnd() % 64) &&
-		    ftruncate(vcpu_fd, rnd() & 1 ? CHANNEL_VCPU_SIZE : CHANNEL_VCPU_SIZE - 4096 * (off_t)(rnd() % 3)))
-			break; /* sealed by the shadow: as well */
 	}
 	sc.stop = 1;
 	pthread_join(thread, NULL);
