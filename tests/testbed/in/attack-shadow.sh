@@ -70,12 +70,22 @@ vmm() { # vmm MODE: for some seconds, on some seeds
 	expect "shadow.vmm.$mode" "${bad:-it did not end}" test -z "$bad"
 }
 
-for kind in ${only:-microvm microvm-smp pc channel pages}; do
+api() { # the KVM API through the glue
+	local seed bad=
+	for seed in $(seq "$first" $((first + 1))); do
+		timeout -k 5 $((seconds * 4 + 120)) umbra run -- hostile-api "$seed" $((seconds / 2)) >"$t/api" 2>&1 || bad="$bad seed $seed: $(tail -n 1 "$t/api" | cut -c1-200)"
+		sed "s/^/| /" "$t/api" | tail -n 4 | cut -c1-200
+	done
+	expect shadow.vmm.api "$bad" test -z "$bad"
+}
+
+for kind in ${only:-microvm microvm-smp channel pages api}; do
 	case $kind in
 	microvm) guests microvm $qemu -M microvm ;;
 	microvm-smp) guests microvm-smp $qemu -M microvm -smp 2 ;;
 	pc) [ ! -x /usr/bin/qemu-system-x86_64 ] || guests pc qemu-system-x86_64 -M pc -smp 2 ;;
 	channel | pages) vmm $kind ;;
+	api) api ;;
 	esac
 done
 
