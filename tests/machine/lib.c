@@ -375,7 +375,12 @@ int vm_region(struct vm *vm, uint32_t slot, uint64_t flags, uint64_t gpa, const 
 		.slot = slot, .flags = flags, .gpa = gpa, .addr = (uintptr_t)addr, .size = size
 	};
 
-	return ioctl(vm->fd, UMBRA_VM_SET_REGION, &region) ? -errno : 0;
+	int ret;
+
+	do /* EINTR: the thread got a signal while the kernel took all locks of the address space */
+		ret = ioctl(vm->fd, UMBRA_VM_SET_REGION, &region) ? -errno : 0;
+	while (ret == -EINTR);
+	return ret;
 }
 
 int vm_dirty(struct vm *vm, uint32_t slot, uint64_t first, uint64_t pages, void *bitmap)
