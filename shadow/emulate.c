@@ -341,7 +341,6 @@ static int decode(struct emul *e, enum emul_mode mode, bool may_fault)
 			cached_put(ctx, entry, mode);
 		return EMUL_OK;
 	}
-	FAULT_POINT(emul_unknown, ctx, NULL, 0);
 	if (!may_fault)
 		return EXEC_UNKNOWN;
 	if (result == DECODE_MORE || result == DECODE_TOO_LONG)
@@ -365,6 +364,7 @@ static void insn_use(struct emul *e)
 static int execute(struct emul *e)
 {
 	insn_use(e);
+	FAULT_POINT(emul_unknown, e, NULL, e->insn->exec != NULL);
 	return e->insn->exec ? e->insn->exec(e) : EXEC_UNKNOWN;
 }
 

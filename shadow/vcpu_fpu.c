@@ -156,7 +156,7 @@ int state_get_xsave(struct vcpu *vcpu, void *area, uint32_t size)
 	}
 	fx->mxcsr_mask = mxcsr_mask();
 	memcpy((uint8_t *)area + HEADER, &head, sizeof(head));
-	FAULT_POINT(get_xsave, vcpu->fpu_park, area, size);
+	FAULT_POINT(get_xsave, vcpu, area, size);
 	return 0;
 }
 

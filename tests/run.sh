@@ -37,6 +37,7 @@ parts=(
 	"vmx-smp      1800 long    2 vCPUs under a short load, 4 to user space, on Umbra and stock KVM"
 	"svm-smp      1500 product 4 vCPUs on 2 CPUs under load, 16 to user space; UMBRA_LOAD=300: seconds of load (40)"
 	"svm-hotplug  900 product a CPU plugged into a running q35 guest, and taken off and on by it"
+	"svm-cve      900 product known vulnerabilities of KVM put back into the shadow or sent to it; UMBRA_CVE=PATTERN: only these ids"
 	"svm-guests   1500 product four guests at once, killed and started in random order beside a witness, 50 kills"
 	"svm-attack   1200 product attacks on the module by property S1 to S10, and copies of it that lack a check, on SVM"
 	"vmx-attack   1800 product the same on VMX"
