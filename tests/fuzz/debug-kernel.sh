@@ -51,5 +51,46 @@ kernel_build() {
 	echo "$work/out/$release"
 }
 
+# The module, with coverage and UBSan, for that kernel.
+module_build() {
+	rm -rf "$build_root/debug-module" "$build_root/debug-root"
+	mkdir -p "$build_root/debug-root"
+	cp -r "$source_root/shim" "$build_root/debug-module"
+	make -s -C "$work/build" M="$build_root/debug-module" KCOV_INSTRUMENT=y UBSAN_SANITIZE=y modules >&2 &&
+		cp "$build_root/debug-module/umbra.ko" "$build_root/debug-root/"
+}
+
+# What of the module was reached: places that the compiler marked, by function; the console has "kcov OFFSET" lines.
+coverage() { # CONSOLE
+	objdump -dr "$build_root/debug-module/umbra.ko" -j .text | awk -v console="$1" '
+		BEGIN { while ((getline line < console) > 0) if (split(line, w, " ") == 2 && w[1] == "kcov") { sub(/\r/, "", w[2]); hit[w[2]] = 1 } }
+		/^[0-9a-f]+ <.*>:$/ { name = $2; gsub(/[<>:]/, "", name) }
+		marked { at = $1; sub(/:$/, "", at); all[name]++; total++; if (at in hit) { got[name]++; reached++ } marked = 0 }
+		/__sanitizer_cov_trace_pc/ { marked = 1 }
+		END {
+			for (name in all) printf "%4d of %4d  %s\n", got[name], all[name], name | "sort -k 4"
+			close("sort -k 4")
+			printf "%d of %d places of the module\n", reached, total
+		}'
+}
+
 tree=$(kernel_build)
-echo "$tree"
+if [ "${1:-}" != --run ]; then
+	echo "$tree"
+	exit 0
+fi
+shift
+seconds=300
+case ${1:-} in [0-9]*) seconds=$1; shift ;; esac
+. "$fuzz/../parts.sh"
+[ -d "$build_root/root" ] || product_build >&2 || die "the product does not build"
+module_build || die "the module does not build for that kernel"
+mkdir -p "$build_root/logs"
+log=$build_root/logs/debug-fuzz.console status=0
+"$testbed/machine.sh" --hw svm --model max --cpus 2 --mem 2048 --kernel "$tree" --overlay "$build_root/root" --overlay "$build_root/debug-root" \
+	--script "$testbed/in/abi-fuzz.sh" --append "fuzz_seconds=$seconds fuzz_seed=${UMBRA_SEED:-1} fuzz_options=$(tr ' ' , <<<"$*")" \
+	--timeout $((seconds * 3 + 300)) --log "$log" || status=$?
+grep -av '^kcov ' "$log"
+grep -aE 'KASAN|UBSAN|BUG:|WARNING:|possible (circular|recursive|irq)|suspicious' "$log.kernel" && status=1
+coverage "$log"
+exit $status

@@ -39,8 +39,9 @@ build() { # build TREE OPTIONS...
 
 # fuzz_one NAME: in a process of its own; its results go to stdout
 fuzz_one() {
-	local name=$1 program=$tree/tests/fuzz/fuzz_$1 log=$logs/$1 file options=()
+	local name=$1 program=$tree/tests/fuzz/fuzz_$1 log=$logs/$1 file options=() seeds=()
 	mkdir -p "$grown/$name"
+	[ ! -d "$fuzz/corpus/$name" ] || seeds=("$fuzz/corpus/$name")
 	for file in "$fuzz/regress/$name"/*; do
 		[ -f "$file" ] || continue
 		timeout 60 "$program" "$file" >"$log" 2>&1 && continue
@@ -50,7 +51,7 @@ fuzz_one() {
 	[ ! -f "$fuzz/dict/$name.dict" ] || options+=("-dict=$fuzz/dict/$name.dict")
 	rm -f "$found/$name"-*
 	timeout $((seconds + 120)) "$program" -max_total_time="$seconds" -max_len=1500 -timeout=20 -rss_limit_mb=3000 -reload=0 -print_final_stats=1 \
-		-artifact_prefix="$found/$name-" ${options[@]+"${options[@]}"} "$grown/$name" "$fuzz/corpus/$name" >"$log" 2>&1
+		-artifact_prefix="$found/$name-" ${options[@]+"${options[@]}"} "$grown/$name" ${seeds[@]+"${seeds[@]}"} >"$log" 2>&1
 	if [ $? = 0 ]; then
 		echo "# fuzz.$name: $(sed -n 's/^stat::number_of_executed_units: *//p' "$log") inputs, $(grep -o 'cov: [0-9]* ft: [0-9]*' "$log" | tail -n 1)"
 		echo "ok fuzz.$name"

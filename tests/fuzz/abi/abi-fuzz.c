@@ -77,7 +77,7 @@ static bool round_fails(const struct plan *plan, char *why, size_t size, uint64_
 	int status = 0;
 	pid_t pid;
 
-	memset(report, 0, sizeof(*report));
+	memset(report, 0, offsetof(struct report, text));
 	fflush(stdout);
 	pid = fork();
 	if (!pid) {
@@ -204,6 +204,7 @@ int main(int argc, char **argv)
 	if (report == MAP_FAILED || kmsg < 0 || counter_read("vms") < 0)
 		return fprintf(stderr, "abi-fuzz: no module, or no /dev/kmsg\n"), 2;
 	lseek(kmsg, 0, SEEK_END);
+	report->text = cover_text();
 	setrlimit(RLIMIT_CORE, &(struct rlimit) { 0, 0 });
 	end = time_ms() + seconds * 1000;
 	for (; time_ms() < end || calls < want; seed++, rounds++) {
@@ -226,6 +227,7 @@ int main(int argc, char **argv)
 		if (steps && fixed_threads)
 			seed--; /* the same round again */
 	}
+	cover_print();
 	printf("# %llu rounds, %llu calls, %llu entries, clean\n", (unsigned long long)rounds,
 	       (unsigned long long)calls, (unsigned long long)entries);
 	return 0;

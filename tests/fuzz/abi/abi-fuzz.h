@@ -15,6 +15,7 @@ struct plan {
 
 #define THREADS_MAX 6
 #define LOG_LINES 32
+#define COVER_BYTES (1 << 18)
 
 /* What the parent sees of a round. */
 struct report {
@@ -24,11 +25,20 @@ struct report {
 	char reason[256];
 	char line[THREADS_MAX][LOG_LINES][112]; /* the last steps of each thread */
 	atomic_uint lines[THREADS_MAX];
+	/* Kept from round to round: from here on. */
+	uint64_t text;		    /* of the module; 0: no KCOV */
+	uint8_t cover[COVER_BYTES]; /* 1: the place so far from there was reached */
 };
 
 extern struct report *report;
 
 void round_run(const struct plan *plan); /* in a process of its own; does not come back */
+/* cover.c */
+void cover_begin(void);
+void cover_take(void);
+uint64_t cover_text(void);
+void cover_print(void);
+
 extern const char *const op_names[];
 extern const uint32_t op_count;
 

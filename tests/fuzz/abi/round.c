@@ -336,11 +336,11 @@ static void op_unknown(void)
 	int fd = chance(3) ? dev : chance(2) ? vm_fd[pick_vm()] : cpus[pick_vcpu()].fd, r;
 
 	nr ^= 1u << pick(32);
+	if (_IOC_TYPE(nr) != UMBRA_IOC)
+		nr = (nr & ~0xff00u) | UMBRA_IOC << 8; /* no call of the kernel's own for all files */
 	for (size_t i = 0; i < ARRAY_SIZE(near); i++)
 		if (nr == near[i])
 			return;
-	if (_IOC_TYPE(nr) != UMBRA_IOC)
-		nr = (nr & ~0xff00u) | UMBRA_IOC << 8; /* no call of the kernel's own for all files */
 	r = count(ioctl(fd, nr, bad_pointer()));
 	expect("unknown call", r, ENOTTY, fd < 0 ? EBADF : ENOTTY, 0);
 	if (alone() && r >= 0)
@@ -685,6 +685,7 @@ static void one_step(void)
 static void *thread_main(void *arg)
 {
 	self = arg;
+	cover_begin();
 	/* A good start, so that most of what follows gets somewhere. */
 	if (!self->n) {
 		for (int i = 0; i < 6; i++)
@@ -697,6 +698,7 @@ static void *thread_main(void *arg)
 		self->random = (plan->seed + 1) * 0x9e3779b97f4a7c15 ^
 			       ((uint64_t)self->n << 56 | (self->step + 1)) * 0xbf58476d1ce4e5b9;
 		one_step();
+		cover_take();
 	}
 	atomic_fetch_sub(&alive, 1);
 	return NULL;

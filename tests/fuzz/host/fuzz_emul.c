@@ -14,7 +14,7 @@
 #define HIGH 0xffff800000000000ull
 #define CODE 0x2000
 #define LOG 300 /* a page in pieces of the largest operand, and more */
-#define ROUNDS 40
+#define ROUNDS 6
 
 struct access {
 	char kind;

@@ -3,6 +3,7 @@
 . /testbed/lib.sh
 
 expect fuzz.load "insmod failed: $(dmesg | tail -n 2)" umbra_load
+mount -t debugfs debugfs /sys/kernel/debug 2>/dev/null # KCOV, where the kernel has it
 echo 1 >/proc/sys/vm/overcommit_memory
 expect fuzz.clean "see its output" \
 	abi-fuzz --seed "${fuzz_seed:-1}" --seconds "${fuzz_seconds:-60}" $(echo "$fuzz_options" | tr , ' ')
