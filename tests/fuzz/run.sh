@@ -50,7 +50,7 @@ fuzz_one() {
 	done
 	[ ! -f "$fuzz/dict/$name.dict" ] || options+=("-dict=$fuzz/dict/$name.dict")
 	rm -f "$found/$name"-*
-	timeout $((seconds + 120)) "$program" -max_total_time="$seconds" -max_len=1500 -timeout=20 -rss_limit_mb=3000 -reload=0 -print_final_stats=1 \
+	timeout $((seconds + 120)) "$program" -max_total_time="$seconds" -max_len=1000 -len_control=0 -timeout=20 -rss_limit_mb=3000 -reload=0 -print_final_stats=1 \
 		-artifact_prefix="$found/$name-" ${options[@]+"${options[@]}"} "$grown/$name" ${seeds[@]+"${seeds[@]}"} >"$log" 2>&1
 	if [ $? = 0 ]; then
 		echo "# fuzz.$name: $(sed -n 's/^stat::number_of_executed_units: *//p' "$log") inputs, $(grep -o 'cov: [0-9]* ft: [0-9]*' "$log" | tail -n 1)"
@@ -78,7 +78,7 @@ if [ -n "$minimise" ]; then
 	for name in "${targets[@]}"; do
 		rm -rf "$build_root/fuzz-merged"
 		mkdir -p "$build_root/fuzz-merged" "$fuzz/corpus/$name"
-		timeout 600 "$tree/tests/fuzz/fuzz_$name" -merge=1 -max_len=1500 -timeout=20 "$build_root/fuzz-merged" "$fuzz/corpus/$name" "$grown/$name" >"$logs/$name.merge" 2>&1 || continue
+		timeout 600 "$tree/tests/fuzz/fuzz_$name" -merge=1 -max_len=1000 -timeout=20 "$build_root/fuzz-merged" "$fuzz/corpus/$name" "$grown/$name" >"$logs/$name.merge" 2>&1 || continue
 		rm -rf "$fuzz/corpus/$name"
 		mv "$build_root/fuzz-merged" "$fuzz/corpus/$name"
 		# Small ones first, up to a share of what the repository should hold.
@@ -95,7 +95,7 @@ if [ -n "$coverage" ]; then
 	build "$tree" -DUMBRA_FUZZ_COVERAGE=ON
 	objects=()
 	for name in "${targets[@]}"; do
-		LLVM_PROFILE_FILE=$tree/$name.profraw timeout 600 "$tree/tests/fuzz/fuzz_$name" -runs=0 -max_len=1500 "$fuzz/corpus/$name" "$grown/$name" >"$logs/$name.coverage" 2>&1 ||
+		LLVM_PROFILE_FILE=$tree/$name.profraw timeout 600 "$tree/tests/fuzz/fuzz_$name" -runs=0 -max_len=1000 "$fuzz/corpus/$name" "$grown/$name" >"$logs/$name.coverage" 2>&1 ||
 			echo "not ok fuzz.$name.coverage: see $logs/$name.coverage"
 		objects+=(-object "$tree/tests/fuzz/fuzz_$name")
 	done

@@ -40,6 +40,7 @@ static int arena_memfd;
 static int dev;
 static const struct plan *plan;
 static struct umbra_info host;
+static uint64_t user_end; /* first address past user space */
 
 /* With one thread all is known. */
 static struct umbra_region model[VMS][UMBRA_MAX_REGIONS];
@@ -250,7 +251,7 @@ static bool region_good(const struct umbra_region *r)
 	if (!r->size)
 		return !(r->flags | r->gpa | r->addr);
 	return !((r->gpa | r->addr | r->size) % PAGE) && r->size <= UMBRA_MAX_REGION_SIZE &&
-	       gpa_end <= (unsigned __int128)1 << host.gpa_bits && addr_end <= 0x7ffffffff000;
+	       gpa_end <= (unsigned __int128)1 << host.gpa_bits && addr_end <= user_end;
 }
 
 static int region_want(uint32_t n, const struct umbra_region *r)
@@ -373,6 +374,7 @@ static void op_create_vcpu(void)
 	if (r < 0)
 		return;
 	cpus[c].vm = (int)n;
+	cpus[c].run = NULL; /* the old one's */
 	old = atomic_exchange(&cpus[c].fd, r);
 	if (old >= 0)
 		close(old);
@@ -739,6 +741,16 @@ static void arenas_make(void)
 		_exit(4);
 }
 
+/* With five levels of page tables whoever asks for a high address gets one. */
+static void user_end_find(void)
+{
+	void *high = mmap((void *)(1UL << 48), PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	user_end = (uintptr_t)high >> 47 ? (1ULL << 56) - PAGE : (1ULL << 47) - PAGE;
+	if (high != MAP_FAILED)
+		munmap(high, PAGE);
+}
+
 void round_run(const struct plan *of)
 {
 	struct sigaction action = { .sa_handler = on_signal, .sa_flags = SA_RESTART };
@@ -753,6 +765,7 @@ void round_run(const struct plan *of)
 		_exit(4);
 	info();
 	arenas_make();
+	user_end_find();
 	for (int i = 0; i < VMS; i++)
 		vm_fd[i] = -1;
 	for (int i = 0; i < VCPUS; i++)

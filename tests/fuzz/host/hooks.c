@@ -6,6 +6,8 @@
 #include <unistd.h>
 
 #include "hooks_rig.h"
+#include "cpuid_host.h"
+#include "sys.h"
 #include "input.h"
 #include "rig.h"
 #include "sandbox.h"
@@ -233,4 +235,53 @@ void fuzz_xsave(void *area, uint64_t mask)
 	uint64_t *header = (uint64_t *)((uint8_t *)area + 512);
 
 	header[0] |= mask;
+}
+
+/* A hypervisor below takes a while for each CPUID: each is asked once. */
+struct cpuid_memo {
+	unsigned int count;
+	struct {
+		uint32_t leaf, index, regs[4];
+	} known[256];
+};
+
+static void cpuid_from(struct cpuid_memo *memo, void (*ask)(uint32_t leaf, uint32_t index, uint32_t regs[4]),
+		       uint32_t leaf, uint32_t index, uint32_t regs[4])
+{
+	for (unsigned int i = 0; i < memo->count; i++) {
+		if (memo->known[i].leaf == leaf && memo->known[i].index == index) {
+			memcpy(regs, memo->known[i].regs, sizeof(memo->known[i].regs));
+			return;
+		}
+	}
+	ask(leaf, index, regs);
+	if (memo->count == 256)
+		return;
+	memo->known[memo->count].leaf = leaf;
+	memo->known[memo->count].index = index;
+	memcpy(memo->known[memo->count++].regs, regs, sizeof(memo->known[0].regs));
+}
+
+void fuzz_cpuid(uint32_t leaf, uint32_t index, uint32_t regs[4])
+{
+	static struct cpuid_memo memo;
+
+	cpuid_from(&memo, cpu_cpuid, leaf, index, regs);
+}
+
+static void (*cpuid_host_ask)(uint32_t leaf, uint32_t index, uint32_t regs[4]);
+
+static void cpuid_host_known(uint32_t leaf, uint32_t index, uint32_t regs[4])
+{
+	static struct cpuid_memo memo;
+
+	cpuid_from(&memo, cpuid_host_ask, leaf, index, regs);
+}
+
+void fuzz_cpuid_init(void)
+{
+	if (cpuid_host_ask)
+		return;
+	cpuid_host_ask = cpuid_host;
+	cpuid_host = cpuid_host_known;
 }

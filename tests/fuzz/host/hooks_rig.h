@@ -18,5 +18,6 @@ extern jmp_buf fuzz_sleep;
 extern bool fuzz_may_sleep;
 bool fuzz_mapped(uint64_t addr, uint64_t len); /* all of it lies in one mapping of the shadow's */
 void fuzz_memory_reset(void);
+void fuzz_cpuid_init(void);
 
 #endif

@@ -267,6 +267,7 @@ void rig_begin(struct input *in, bool svm)
 		ops_vmx = ops_svm;
 		ops_vmx.exit_read = NULL;
 	}
+	fuzz_cpuid_init();
 	memset(&rig, 0, sizeof(rig));
 	fd_floor = dup(2);
 	close(fd_floor);
