@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Proofs about shim/pt.c. Pages are those of a pool here, and their addresses are numbers of it. pt_map() and its kin touch
- * one path of the tables only, so a path of real tables with anything in all other entries is every tree. pt_zap() walks
- * all of them: it is proved with tables of two entries, four levels deep (-DSMALL).
+ * Proofs about shim/pt.c. Pages are those of a pool here, and their addresses are numbers of it. The tables are small: BITS
+ * bits of the address a level instead of nine (run.sh makes pt_small.c of pt.c so), four levels. pt_map() and its kin
+ * touch one path only, so a path of real tables with anything in all other entries is every tree. pt_zap() walks all of
+ * them: there are three levels then (-DZAP).
  */
 #include "model.h"
 
@@ -17,23 +18,18 @@
 
 static __u64 model_pa(const __u64 *table);
 static __u64 *model_va(__u64 hpa);
-#ifdef SMALL
-#undef PT_ENTRIES
-#undef PT_HUGE
-#define PT_ENTRIES 2
-#define PT_HUGE (PT_PAGE * PT_ENTRIES)
-#define BITS 1
-#include "pt_small.c" /* pt.c with one bit of the address a level, in place of nine: see run.sh */
-#else
+#ifndef BITS
 #define BITS 9
-#include "pt.c"
 #endif
+#ifdef ZAP /* two levels have leaves, so three are enough to have one without */
+#undef PT_LEVELS
+#define PT_LEVELS 3
+#endif
+#undef PT_ENTRIES
+#define PT_ENTRIES (1 << BITS)
+#include "pt_small.c"
 
-#ifdef SMALL
-#define POOL 15
-#else
 #define POOL 7
-#endif
 static __u64 pool[POOL][PT_ENTRIES];
 static struct pt_format format;
 static struct pt pt;
@@ -85,7 +81,26 @@ static bool is_huge(__u64 entry)
 	return entry & format.huge;
 }
 
-#ifndef SMALL
+#ifndef ZAP
+
+/*
+ * PROOF pt-index: with the real nine bits: every index lies in its table, and the four of them and the offset make up the address
+ * BOUNDS: any address of 48 bits
+ * CBMC: --conversion-check
+ * MUTATION pt.c: s/& \(PT_ENTRIES - 1\)/\& PT_ENTRIES/
+ * MUTATION pt.c: s/PT_PAGE << 9/PT_PAGE << 1 + 9/
+ */
+void pt_index_proof(void)
+{
+	__u64 gpa = nondet_u64(), sum = gpa % PT_PAGE;
+
+	ASSUME(gpa < 1ULL << 48);
+	for (int level = 1; level <= 4; level++) {
+		PROVE(pt_index(gpa, level) < PT_ENTRIES, "in the table");
+		sum += pt_index(gpa, level) * level_size(level);
+	}
+	PROVE(sum == gpa, "nothing of the address is lost");
+}
 
 /* The path to gpa: pool[0] is the root, pool[1..3] hang below it as far as they do; pool[4..6] are the cache's. */
 static void any_path(__u64 gpa)
@@ -124,10 +139,10 @@ static __u64 walk(__u64 gpa, int *level)
 
 /*
  * PROOF pt-map: the leaf has that page's address and the permitted bits alone; no other entry changes; the count and the flush are right
- * BOUNDS: any tree (by its one path), any addresses, both sizes; formats as the vendors'
- * CBMC: --unwind 16
+ * BOUNDS: tables of four entries, any tree (by its one path), any addresses, both sizes; formats as the vendors'
+ * CBMC: -DBITS=2 --unwind 8
  * MUTATION pt.c: s/\(hpa & PT_ADDR_MASK\) \|/hpa |/
- * MUTATION pt.c: s/pt->leaves -= level_size\(level\) \/ PT_PAGE;\r?$/pt->leaves -= 1;/
+ * MUTATION pt.c: s/pt->leaves -= level_size\(level\) \/ PT_PAGE;/pt->leaves -= 1;/
  * MUTATION pt.c: s/\|\| \*entry & ~leaf/|| 0/
  * MUTATION pt.c: s/if \(\*entry && !is_leaf\(pt, \*entry, level\)\)/if (0)/
  */
@@ -141,7 +156,7 @@ void pt_map_proof(void)
 	int old_level, level;
 	long leaves;
 
-	ASSUME(gpa < 1ULL << 48 && row < 7 && column < PT_ENTRIES);
+	ASSUME(gpa < 1ULL << (12 + 4 * BITS) && row < 7 && column < PT_ENTRIES);
 	any_path(gpa);
 	leaves = pt.leaves;
 	kept = pool[row][column];
@@ -159,10 +174,10 @@ void pt_map_proof(void)
 	expected = (hpa & PT_ADDR_MASK) | format.leaf | (write ? format.write : 0) | (huge ? format.huge : 0);
 	PROVE(now == expected && level == (huge ? 2 : 1), "the leaf is as asked for");
 	if (old)
-		PROVE(pt.leaves == leaves - (old_level == 2 ? 512 : 1) + (huge ? 512 : 1),
+		PROVE(pt.leaves == leaves - (old_level == 2 ? PT_ENTRIES : 1) + (huge ? PT_ENTRIES : 1),
 		      "the count, something was there");
 	else
-		PROVE(pt.leaves == leaves + (huge ? 512 : 1), "the count");
+		PROVE(pt.leaves == leaves + (huge ? PT_ENTRIES : 1), "the count");
 	if (old && ((old ^ now) & ~format.write || (old & format.write && !write)))
 		PROVE(flush, "a translation that hardware may hold is flushed");
 	PROVE(flush || !flush_before, "a flush that was due stays due");
@@ -176,8 +191,8 @@ void pt_map_proof(void)
 
 /*
  * PROOF pt-write-protect: the leaf loses its write permission and nothing else; true exactly when it had it
- * BOUNDS: any tree (by its one path), any address; formats as the vendors'
- * CBMC: --unwind 16
+ * BOUNDS: tables of four entries, any tree (by its one path), any address; formats as the vendors'
+ * CBMC: -DBITS=2 --unwind 8
  * MUTATION pt.c: s/entry_set\(entry, \*entry & ~pt->format->write\)/entry_set(entry, *entry \& ~pt->format->leaf)/
  * MUTATION pt.c: s/if \(!\(\*entry & pt->format->write\)\)/if (!*entry)/
  */
@@ -189,7 +204,7 @@ void pt_write_protect_proof(void)
 	long leaves;
 	bool had;
 
-	ASSUME(gpa < 1ULL << 48 && row < 7 && column < PT_ENTRIES);
+	ASSUME(gpa < 1ULL << (12 + 4 * BITS) && row < 7 && column < PT_ENTRIES);
 	any_path(gpa);
 	leaves = pt.leaves;
 	old = walk(gpa, &old_level);
@@ -204,8 +219,8 @@ void pt_write_protect_proof(void)
 
 /*
  * PROOF pt-untouched: true exactly when no table and no leaf is there for the 2 MiB around the address
- * BOUNDS: any tree (by its one path), any address; formats as the vendors'
- * CBMC: --unwind 16
+ * BOUNDS: tables of four entries, any tree (by its one path), any address; formats as the vendors'
+ * CBMC: -DBITS=2 --unwind 8
  * MUTATION pt.c: s/&& level > 1/\&\& level > 0/
  * MUTATION pt.c: s/return !\*pt_find\(pt, gpa, &level\) &&/return pt_find(pt, gpa, \&level) \&\&/
  */
@@ -214,7 +229,7 @@ void pt_untouched_proof(void)
 	__u64 gpa = nondet_u64(), found;
 	int level;
 
-	ASSUME(gpa < 1ULL << 48);
+	ASSUME(gpa < 1ULL << (12 + 4 * BITS));
 	any_path(gpa);
 	found = walk(gpa, &level);
 	PROVE(pt_untouched(&pt, gpa) == (!found && level > 1), "nothing on levels 4 to 2");
@@ -236,17 +251,17 @@ static void on_dead(struct pt *which, __u64 *table)
 	deaths++;
 }
 
-/* A binary heap: below entry i of table n hangs table 2n+1+i, a leaf or nothing. Table n is on level 4 - log2(n + 1). */
+/* A binary heap: below entry i of table n hangs table 2n+1+i, a leaf or nothing. Table n is on level 3 - log2(n + 1). */
 static bool linked[POOL];
 
 static int level_of(int n)
 {
-	return n == 0 ? 4 : n < 3 ? 3 : n < 7 ? 2 : 1;
+	return n == 0 ? 3 : n < 3 ? 2 : 1;
 }
 
 static __u64 base_of(int n, int i)
 {
-	int level = level_of(n), first = (1 << (4 - level)) - 1;
+	int level = level_of(n), first = (1 << (3 - level)) - 1;
 
 	return (__u64)((n - first) * 2 + i) << (12 + level - 1);
 }
@@ -264,8 +279,8 @@ static void links_find(void)
 
 /*
  * PROOF pt-zap: no leaf touches the range any more, all others are as they were, the count and the result are right, each emptied table dies once
- * BOUNDS: every tree of four levels with two entries a table, leaves on levels 1 and 2; any range, also past the end
- * CBMC: -DSMALL --unwind 16 --unwindset table_zap:5
+ * BOUNDS: every tree of three levels (for four) with two entries a table (for 512), leaves on levels 1 and 2; any range, also past the end
+ * CBMC: -DZAP -DBITS=1 --unwind 8 --unwindset table_zap:4
  * MUTATION pt.c: s/base < end; i\+\+/base + size <= end; i++/
  * MUTATION pt.c: s/start > base \? \(start - base\) \/ size : 0/0/
  * MUTATION pt.c: s/pt->leaves -= size \/ PT_PAGE/pt->leaves--/

@@ -57,6 +57,7 @@ prove() {
 	fi
 	# With another number of bits of the address a level, for the small tables.
 	sed "s/\\b9 \* (level/BITS * (level/" "$dir/pt.c" >"$dir/pt_small.c"
+	ulimit -v 6000000 # no proof needs it, and a machine has other work
 	timeout -k 5 "${UMBRA_MODEL_TIMEOUT:-240}" "$cbmc" --function "${name}_proof" --drop-unused-functions \
 		-I"$dir" -I"$here" "$@" "$source" >"$dir/log" 2>&1
 }
