@@ -118,7 +118,7 @@ static bool table_good(void)
 }
 
 /*
- * PROOF set-region: the table stays sorted, apart, a slot once; a failed call changes nothing; what goes is zapped, then unheard, then freed
+ * PROOF set-region: the table stays sorted, apart, a slot once; a failed call changes nothing; what goes is zapped, then no longer listened for, then freed
  * BOUNDS: one call, from any good table of up to two regions, slots 0 to 3
  * CBMC: KERNEL --unwind 5
  * MUTATION mem.c: s/range_place\(vm->range, vm->regions, old, arg->gpa, arg->size\)/range_place(vm->range, 0, old, arg->gpa, arg->size)/

@@ -190,6 +190,34 @@ void pt_map_proof(void)
 }
 
 /*
+ * PROOF pt-cache: the pages taken before a fault are enough for it: a huge leaf that may fail, and small ones around the address
+ * BOUNDS: tables of four entries, any tree (by its one path), any addresses, two of the small ones
+ * CBMC: -DBITS=2 --unwind 8
+ * MUTATION pt.c: s/if \(!\*entry\)$/if (1)/
+ * MUTATION pt.h: s/define PT_CACHE \(PT_LEVELS - 1\)/define PT_CACHE (PT_LEVELS - 2)/
+ */
+void pt_cache_proof(void)
+{
+	__u64 gpa = nondet_u64(), near = nondet_u64(), piece = PT_PAGE * PT_ENTRIES;
+	struct pt_cache cache = { .count = PT_CACHE };
+	bool flush;
+
+	for (int i = 0; i < PT_CACHE; i++)
+		cache.page[i] = pool[4 + i];
+	ASSUME(gpa < 1ULL << (12 + 4 * BITS) && near / piece == gpa / piece);
+	any_path(gpa);
+	/* As in region_map(), and for the next page of the same fault. */
+	if (!nondet_bool() || !pt_map(&pt, gpa, nondet_u64(), nondet_bool(), true, &cache, &flush)) {
+		pt_map(&pt, gpa, nondet_u64(), nondet_bool(), false, &cache, &flush);
+		if (near != gpa && near / PT_PAGE % PT_ENTRIES != gpa / PT_PAGE % PT_ENTRIES) {
+			pool[3][index_of(near, 1)] = nondet_bool() ? 0 : any_leaf(false);
+			pt_map(&pt, near, nondet_u64(), nondet_bool(), false, &cache, &flush);
+		}
+	}
+	PROVE(cache.count >= 0 && cache.count <= PT_CACHE, "no page more was taken");
+}
+
+/*
  * PROOF pt-write-protect: the leaf loses its write permission and nothing else; true exactly when it had it
  * BOUNDS: tables of four entries, any tree (by its one path), any address; formats as the vendors'
  * CBMC: -DBITS=2 --unwind 8
