@@ -47,7 +47,7 @@ static unsigned long bitmap[1];
 
 static int model_insert(struct mmu_interval_notifier *notifier)
 {
-	return nondet_bool() ? -ENOMEM : 0;
+	return nondet_bool() ? nondet_bool() ? -ENOMEM : -EINTR : 0;
 }
 #define mmu_interval_notifier_insert(notifier, mm, start, size, ops) model_insert(notifier)
 
@@ -156,7 +156,8 @@ void set_region_proof(void)
 			PROVE(i < OLD || found == !!arg.size, "the new one is there as asked for");
 		}
 	} else {
-		PROVE(r == -EINVAL || r == -EEXIST || r == -ENOENT || r == -ENOMEM, "an errno of the ABI");
+		PROVE(r == -EINVAL || r == -EEXIST || r == -ENOENT || r == -ENOMEM || r == -EINTR,
+		      "an errno of the ABI");
 		PROVE(vm.regions == count, "none more, none less");
 	}
 	any = nondet_int();
