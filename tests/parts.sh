@@ -310,12 +310,13 @@ pc_part() {
 	local groups=$1
 	shift
 	"$testbed/qemu-root.sh" "$build_root/$part-qemu" && "$testbed/pc-root.sh" "$build_root/$part-root"
+	# Bochs reads its disc slowly.
+	[ "$groups" != gdb ] || rm -rf "$build_root/$part-qemu/usr/share/OVMF" "$build_root/$part-qemu/usr/lib/ipxe" "$build_root/$part-root"/pc/{disk.img,initrd}
 	machine "$part" pc.sh --overlay "$build_root/$part-qemu" --overlay "$build_root/$part-root" --mem 1536 --append "pc=$groups" "$@"
 	rm -rf "$build_root/$part-qemu" "$build_root/$part-root"
 }
-part_svm_pc() { pc_part gdb,control,reset,panic --hw svm --cpus 2; }
+part_svm_pc() { pc_part gdb,control,reset,panic,msix --hw svm --cpus 2; }
 part_svm_pc_boot() { pc_part modes,boot,hpet --hw svm --cpus 2; }
-part_svm_pc_memory() { pc_part grub,memory,balloon,hotplug,ovmf --hw svm --cpus 2; }
 # attack_part HARDWARE OPTIONS...: attacks on the module, and copies of it in which they must find something; with QEMU also on shadows
 attack_part() {
 	local hw=$1 root=$build_root/$part-root
@@ -330,6 +331,9 @@ attack_part() {
 part_vmx_attack() { attack_part vmx; }
 part_svm_attack() { attack_part svm --model max; }
 part_svm_attack_shadow() { machine svm-attack-shadow attack-shadow.sh --hw svm --cpus 2 --mem 1536 --append "seeds=${UMBRA_SEEDS:-4} ops=${UMBRA_OPS:-4000} seconds=${UMBRA_SECONDS:-16}"; }
+part_svm_pc_memory() { pc_part memory,balloon,hotplug --hw svm --cpus 2; }
+part_svm_pc_firmware() { pc_part grub,ovmf --hw svm --cpus 2; }
+part_vmx_gdb() { pc_part gdb --mem 1024; }
 part_svm_guests() { machine svm-guests guests.sh --hw svm --cpus 2 --mem 2048 --append "kills=${UMBRA_ROUNDS:-50}"; }
 # The module alone gets all of QEMU's CPU; real guests no XSAVE, see machine.sh.
 part_svm_core() { machine svm-core core.sh --hw svm --model max --cpus 2 --append "programs=smoke,negative,exits,oracle,hoststate scale=${UMBRA_SCALE:-100}"; }

@@ -26,7 +26,7 @@ done >"$out/pc/modes.sym"
 
 # The guest that takes commands
 modules="acpi/button input/evdev misc/pvpanic/pvpanic misc/pvpanic/pvpanic-mmio virtio/virtio_ring virtio/virtio
-	virtio/virtio_pci_legacy_dev virtio/virtio_pci_modern_dev virtio/virtio_pci virtio/virtio_balloon"
+	virtio/virtio_pci_legacy_dev virtio/virtio_pci_modern_dev virtio/virtio_pci virtio/virtio_balloon block/virtio_blk"
 mkdir -p "$work/root"/{bin,dev,proc,sys,tmp}
 cp /bin/busybox "$work/root/bin/"
 install -m 755 "$testbed/pc-init" "$work/root/init"
