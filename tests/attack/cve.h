@@ -5,7 +5,7 @@
 #include <stdint.h>
 
 /*
- * cve-client all ROWS SHADOW PRODUCT: every row of the table, each with a process of its own
+ * cve-client all ROWS SHADOW PRODUCT yes|no: every row of the table, each with a process of its own; then the takeovers or not
  * cve-client row ID: one VMM whose guest, or which itself, attacks; under "umbra run"
  * cve-client witness FILE: another VMM, whose guest computes meanwhile; under "umbra run"
  */
@@ -21,6 +21,6 @@ struct witness {
 
 int row_main(const char *id);
 int witness_main(const char *path);
-int all_main(const char *rows, const char *shadow, const char *product);
+int all_main(const char *rows, const char *shadow, const char *product, const char *takeovers);
 
 #endif

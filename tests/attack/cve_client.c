@@ -1132,8 +1132,8 @@ int witness_main(const char *path)
 
 int main(int argc, char **argv)
 {
-	if (argc == 5 && !strcmp(argv[1], "all"))
-		return all_main(argv[2], argv[3], argv[4]);
+	if (argc == 6 && !strcmp(argv[1], "all"))
+		return all_main(argv[2], argv[3], argv[4], argv[5]);
 	if (argc == 3 && !strcmp(argv[1], "row"))
 		return row_main(argv[2]);
 	if (argc == 3 && !strcmp(argv[1], "witness"))
