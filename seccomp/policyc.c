@@ -7,6 +7,7 @@
 #include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/audit.h>
 #include <linux/filter.h>
 #include <sched.h>
 #include <seccomp.h>
@@ -363,10 +364,88 @@ static void check_within(const struct policy_source *policy)
 	free(outer);
 }
 
+/* ---- the filter, tried ---- */
+
+/* Classic BPF as libseccomp writes it. */
+static uint32_t filter_run(const struct sock_filter *insn, unsigned int count, const struct seccomp_data *data)
+{
+	uint32_t a = 0;
+
+	for (unsigned int pc = 0; pc < count; pc++) {
+		const struct sock_filter *i = &insn[pc];
+
+		switch (i->code) {
+		case BPF_LD | BPF_W | BPF_ABS:
+			if (i->k <= sizeof(*data) - sizeof(a))
+				memcpy(&a, (const char *)data + i->k, sizeof(a));
+			break;
+		case BPF_JMP | BPF_JA:
+			pc += i->k;
+			break;
+		case BPF_JMP | BPF_JEQ | BPF_K:
+			pc += a == i->k ? i->jt : i->jf;
+			break;
+		case BPF_JMP | BPF_JGT | BPF_K:
+			pc += a > i->k ? i->jt : i->jf;
+			break;
+		case BPF_JMP | BPF_JGE | BPF_K:
+			pc += a >= i->k ? i->jt : i->jf;
+			break;
+		case BPF_ALU | BPF_AND | BPF_K:
+			a &= i->k;
+			break;
+		case BPF_RET | BPF_K:
+			return i->k;
+		default:
+			fail(NULL, "libseccomp has written an instruction that is not known here: %#x", i->code);
+		}
+	}
+	fail(NULL, "libseccomp has written a filter without an end");
+}
+
+/* Arguments that this rule is for; those that it does not look at stay. */
+static void example(const struct rule *rule, struct seccomp_data *data)
+{
+	for (unsigned int c = 0; c < rule->conds; c++) {
+		const struct scmp_arg_cmp *cond = &rule->cond[c];
+		uint64_t value = cond->op == SCMP_CMP_MASKED_EQ ? cond->datum_b : cond->datum_a;
+
+		if (cond->op == SCMP_CMP_NE || cond->op == SCMP_CMP_GT)
+			value++;
+		else if (cond->op == SCMP_CMP_LT)
+			value--;
+		data->args[cond->arg] = value;
+	}
+}
+
+/*
+ * Does each rule do what it says? Of several rules with conditions for one call libseccomp (2.5.4) can lose one, which depends on
+ * their order: the filter then traps what the policy allows. Each is tried beside what every other one is for.
+ */
+static void try_filter(const struct policy_source *policy, const struct sock_filter *insn, unsigned int count)
+{
+	for (unsigned int i = 0; i < policy->rules; i++) {
+		const struct rule *rule = &policy->rule[i];
+		const struct place place = { rule->file, rule->line };
+
+		for (unsigned int j = 0; j < policy->rules; j++) {
+			struct seccomp_data data = { .nr = rule->nr, .arch = AUDIT_ARCH_X86_64 };
+
+			if (policy->rule[j].nr != rule->nr)
+				continue;
+			example(&policy->rule[j], &data);
+			example(rule, &data);
+			if (filter_run(insn, count, &data) == SECCOMP_RET_TRAP)
+				fail(&place,
+				     "never true, or lost by libseccomp: change the order of the rules for this call");
+		}
+	}
+}
+
 static void write_filter(FILE *out, const char *name, const struct policy_source *policy)
 {
 	scmp_filter_ctx ctx = seccomp_init(SCMP_ACT_TRAP);
-	struct sock_filter insn;
+	struct sock_filter insn[BPF_MAXINSNS];
 	unsigned int count = 0;
 	FILE *bpf = tmpfile();
 	int error;
@@ -388,13 +467,15 @@ static void write_filter(FILE *out, const char *name, const struct policy_source
 	if (error)
 		fail(NULL, "%s: cannot be compiled: %s", name, strerror(-error));
 	rewind(bpf);
+	count = fread(insn, sizeof(insn[0]), BPF_MAXINSNS, bpf);
+	if (!count || fgetc(bpf) != EOF)
+		fail(NULL, "%s: no filter, or one of more than %u instructions", name, BPF_MAXINSNS);
+	try_filter(policy, insn, count);
 
 	fprintf(out, "static const struct sock_filter filter_%s[] = {\n", name);
-	for (; fread(&insn, sizeof(insn), 1, bpf) == 1; count++)
-		fprintf(out, "\t{ 0x%02x, %u, %u, 0x%08x },\n", insn.code, insn.jt, insn.jf, insn.k);
+	for (unsigned int i = 0; i < count; i++)
+		fprintf(out, "\t{ 0x%02x, %u, %u, 0x%08x },\n", insn[i].code, insn[i].jt, insn[i].jf, insn[i].k);
 	fprintf(out, "};\nconst struct policy policy_%s = { \"%s\", filter_%s, %u };\n\n", name, name, name, count);
-	if (!count || count > BPF_MAXINSNS)
-		fail(NULL, "%s: %u BPF instructions", name, count);
 	fclose(bpf);
 	seccomp_release(ctx);
 }
