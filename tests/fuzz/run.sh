@@ -10,6 +10,7 @@
 set -uo pipefail
 fuzz=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 . "$fuzz/../testbed/lib.sh"
+. "$fuzz/corpus.sh"
 
 targets=(check pt exits guest calls control emul lapic irqchip policyc glue)
 jobs=$(nproc) wanted=() coverage= minimise= seconds=
@@ -39,9 +40,9 @@ build() { # build TREE OPTIONS...
 
 # fuzz_one NAME: in a process of its own; its results go to stdout
 fuzz_one() {
-	local name=$1 program=$tree/tests/fuzz/fuzz_$1 log=$logs/$1 file options=() seeds=()
+	local name=$1 program=$tree/tests/fuzz/fuzz_$1 log=$logs/$1 file options=() seeds
 	mkdir -p "$grown/$name"
-	[ ! -d "$fuzz/corpus/$name" ] || seeds=("$fuzz/corpus/$name")
+	seeds=$(corpus_unpack "$name")
 	for file in "$fuzz/regress/$name"/*; do
 		[ -f "$file" ] || continue
 		timeout 60 "$program" "$file" >"$log" 2>&1 && continue
@@ -51,7 +52,7 @@ fuzz_one() {
 	[ ! -f "$fuzz/dict/$name.dict" ] || options+=("-dict=$fuzz/dict/$name.dict")
 	rm -f "$found/$name"-*
 	timeout $((seconds + 120)) "$program" -max_total_time="$seconds" -max_len=1000 -len_control=0 -timeout=20 -rss_limit_mb=3000 -reload=0 -print_final_stats=1 \
-		-artifact_prefix="$found/$name-" ${options[@]+"${options[@]}"} "$grown/$name" ${seeds[@]+"${seeds[@]}"} >"$log" 2>&1
+		-artifact_prefix="$found/$name-" ${options[@]+"${options[@]}"} "$grown/$name" "$seeds" >"$log" 2>&1
 	if [ $? = 0 ]; then
 		echo "# fuzz.$name: $(sed -n 's/^stat::number_of_executed_units: *//p' "$log") inputs, $(grep -o 'cov: [0-9]* ft: [0-9]*' "$log" | tail -n 1)"
 		echo "ok fuzz.$name"
@@ -77,16 +78,9 @@ wait
 if [ -n "$minimise" ]; then
 	for name in "${targets[@]}"; do
 		rm -rf "$build_root/fuzz-merged"
-		mkdir -p "$build_root/fuzz-merged" "$fuzz/corpus/$name"
-		timeout 600 "$tree/tests/fuzz/fuzz_$name" -merge=1 -max_len=1000 -timeout=20 "$build_root/fuzz-merged" "$fuzz/corpus/$name" "$grown/$name" >"$logs/$name.merge" 2>&1 || continue
-		rm -rf "$fuzz/corpus/$name"
-		mv "$build_root/fuzz-merged" "$fuzz/corpus/$name"
-		# Small ones first, up to a share of what the repository should hold.
-		size=0
-		while read -r bytes file; do
-			size=$((size + bytes))
-			[ $size -le "${UMBRA_CORPUS_SHARE:-24000}" ] || rm -f "$file"
-		done < <(find "$fuzz/corpus/$name" -type f -printf '%s %p\n' | sort -n)
+		mkdir -p "$build_root/fuzz-merged"
+		timeout 600 "$tree/tests/fuzz/fuzz_$name" -merge=1 -use_counters=0 -max_len=1000 -timeout=20 "$build_root/fuzz-merged" "$(corpus_unpack "$name")" "$grown/$name" >"$logs/$name.merge" 2>&1 || continue
+		corpus_pack "$name" "$build_root/fuzz-merged" "${UMBRA_CORPUS_SHARE:-12000}"
 	done
 fi
 
@@ -95,7 +89,7 @@ if [ -n "$coverage" ]; then
 	build "$tree" -DUMBRA_FUZZ_COVERAGE=ON
 	objects=()
 	for name in "${targets[@]}"; do
-		LLVM_PROFILE_FILE=$tree/$name.profraw timeout 600 "$tree/tests/fuzz/fuzz_$name" -runs=0 -max_len=1000 "$fuzz/corpus/$name" "$grown/$name" >"$logs/$name.coverage" 2>&1 ||
+		LLVM_PROFILE_FILE=$tree/$name.profraw timeout 600 "$tree/tests/fuzz/fuzz_$name" -runs=0 -max_len=1000 "$(corpus_unpack "$name")" "$grown/$name" >"$logs/$name.coverage" 2>&1 ||
 			echo "not ok fuzz.$name.coverage: see $logs/$name.coverage"
 		objects+=(-object "$tree/tests/fuzz/fuzz_$name")
 	done

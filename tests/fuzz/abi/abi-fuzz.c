@@ -177,7 +177,7 @@ static void tell(struct plan *plan, const char *why)
 int main(int argc, char **argv)
 {
 	struct plan plan = { .ops = (1u << op_count) - 1 }, one;
-	uint64_t seed = 1, seconds = 10, want = 0, calls = 0, entries = 0, rounds = 0, end;
+	uint64_t seed = 1, seconds = 10, want = 0, calls = 0, entries = 0, rounds = 0, end, told = 0;
 	uint32_t steps = 0, fixed_threads = 0;
 	char why[400];
 
@@ -214,9 +214,11 @@ int main(int argc, char **argv)
 		plan.seed = seed;
 		plan.threads = fixed_threads ? fixed_threads : mix[seed % ARRAY_SIZE(mix)];
 		plan.steps = steps ? steps : STEPS;
-		if (rounds % 20 == 0)
+		if (time_ms() >= told + 15000 || !rounds) {
+			told = time_ms();
 			printf("# seed %llu, %llu calls, %llu entries\n", (unsigned long long)seed,
 			       (unsigned long long)calls, (unsigned long long)entries);
+		}
 		if (round_fails(&plan, why, sizeof(why), &calls, &entries)) {
 			one = plan;
 			tell(&one, why);

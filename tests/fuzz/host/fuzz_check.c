@@ -176,6 +176,24 @@ static void fuzz_run(struct input *in, const struct limits *limits)
 	run.efer = input_number(in);
 	run.msr.lstar = input_number(in);
 	run.msr.cstar = input_number(in);
+	/* One of the control fields, near its limit. */
+	switch (input_u8(in) & 7) {
+	case 0:
+		run.tpr_threshold = input_u8(in) & 31;
+		break;
+	case 1:
+		run.intercepts = input_u8(in) & 31;
+		break;
+	case 2:
+		run.flags = input_u8(in) & 7;
+		break;
+	case 3:
+		run.want = input_u16(in) & 0x1ff;
+		break;
+	case 4:
+		run.inject.type = input_u8(in) & 15;
+		run.inject.flags = input_u8(in) & 7;
+	}
 	for (uint8_t n = input_u8(in) & 15; n; n--)
 		bytes[input_pick(in, sizeof(run))] = input_u8(in);
 	if (!check_control(&run)) {

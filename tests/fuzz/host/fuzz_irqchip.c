@@ -36,6 +36,8 @@ static void chip_state(struct input *in, uint32_t id)
 		((uint8_t *)&a
 			 .chip)[input_pick(in, id == KVM_IRQCHIP_IOAPIC ? sizeof(a.chip.ioapic) : sizeof(a.chip.pic))] =
 			input_u8(in);
+	if (id == KVM_IRQCHIP_PIC_MASTER) /* the second chip pulses its line: it is never left up */
+		a.chip.pic.last_irr &= ~4;
 	if (irqchip_set(&rig.vm, &a))
 		return;
 	fuzz_assert(!irqchip_get(&rig.vm, &a) && !irqchip_set(&rig.vm, &a) && !irqchip_get(&rig.vm, &b));

@@ -114,13 +114,33 @@ static const uint8_t svm_reasons[] = { 0x00, 0x03, 0x04, 0x10, 0x13, 0x14, 0x18,
 				       0x44, 0x46, 0x4d, 0x4e, 0x51, 0x64, 0x65, 0x6e, 0x72, 0x74, 0x76, 0x77, 0x78,
 				       0x7b, 0x7b, 0x7c, 0x7c, 0x7c, 0x7d, 0x7f, 0x81, 0x88, 0x8a, 0x8d };
 
+/* MSRs that somebody answers. */
+static const uint32_t msrs[] = {
+	0x10,	    0x11,	0x12,	    0x1b,	0x34,	    0x3a,	0x3b,	    0x48,	0x49,
+	0x8b,	    0xce,	0xfe,	    0x10a,	0x10b,	    0x140,	0x174,	    0x175,	0x176,
+	0x179,	    0x17a,	0x17b,	    0x198,	0x1a0,	    0x1d9,	0x1fc,	    0x200,	0x201,
+	0x20f,	    0x250,	0x258,	    0x268,	0x26f,	    0x277,	0x280,	    0x2ff,	0x345,
+	0x400,	    0x401,	0x402,	    0x403,	0x47f,	    0x4d0,	0x6e0,	    0x802,	0x808,
+	0x80b,	    0x80f,	0x830,	    0x832,	0x838,	    0x83e,	0x83f,	    0xda0,	0xc0000080,
+	0xc0000081, 0xc0000082, 0xc0000083, 0xc0000084, 0xc0000100, 0xc0000101, 0xc0000102, 0xc0000103, 0xc0010015,
+	0xc001001f, 0xc0010117, 0xc0011029, 0x4b564d00, 0x4b564d01, 0x4b564d02, 0x4b564d03, 0x4b564d04, 0x4b564d05,
+	0x4b564d06, 0x4b564d07, 0x4b564d08,
+};
+
+static uint32_t pick_msr(struct input *in)
+{
+	uint8_t n = input_u8(in);
+
+	return n == 0xff ? input_u32(in) : msrs[n % (sizeof(msrs) / sizeof(msrs[0]))];
+}
+
 /* What the guest did meanwhile: registers that it can change without an exit. */
 static void guest_changes(struct input *in, struct umbra_run *run, uint8_t what)
 {
 	if (what & 1)
 		run->gpr[input_pick(in, 16)] = input_number(in);
 	if (what & 2)
-		run->gpr[UMBRA_RCX] = input_u32(in);
+		run->gpr[UMBRA_RCX] = pick_msr(in);
 	if (what & 4) {
 		run->rip = input_u8(in) & 1 ? input_number(in) : RIG_CODE + input_pick(in, 256);
 		run->rflags = (input_u16(in) & 0x7fd5) | 2;
@@ -475,6 +495,13 @@ static uint32_t fill(struct input *in, const struct kvm_call *call, uint8_t how)
 	input_bytes(in, payload, taken);
 	if (call->count != NONE && call->size && !(how & 2))
 		memcpy(payload + call->count, &count, sizeof(count));
+	if ((call->nr == KVM_SET_MSRS || call->nr == KVM_GET_MSRS) && !(how & 2))
+		for (uint32_t i = 0; i < count; i++) {
+			struct kvm_msr_entry *e = (struct kvm_msr_entry *)(payload + sizeof(struct kvm_msrs)) + i;
+
+			e->index = pick_msr(in);
+			e->data = input_number(in);
+		}
 	if (how & 4)
 		size = input_pick(in, size + 16);
 	return size;
