@@ -380,6 +380,16 @@ static void op_create_vcpu(void)
 		close(old);
 }
 
+/*
+ * QEMU 7.2 (TCG) does not give the host its CR0 back when a guest with EFER.LME and without CR4.PAE exits: it sets CR0 before CR4 and
+ * refuses to. The machine is lost then. So on SVM CR4.PAE is always on, in each state and all the time.
+ */
+static void spare_qemu(struct umbra_run *run)
+{
+	if (host.hw == UMBRA_HW_SVM)
+		run->cr4 |= 1 << 5;
+}
+
 /* The old mapping is left behind, with whoever uses it. */
 static void op_map_run(void)
 {
@@ -415,6 +425,7 @@ static void op_map_run(void)
 		munmap(run, size);
 		return;
 	}
+	spare_qemu(run);
 	cpus[c].run = run;
 }
 
@@ -483,6 +494,7 @@ static void op_load(void)
 						      .insn_len = (uint8_t)pick(16) };
 	if (chance(3))
 		mutate(&state, offsetof(struct umbra_run, exit));
+	spare_qemu(&state);
 	memcpy(run, &state, offsetof(struct umbra_run, exit));
 	say("state, mode %u", mode);
 }
@@ -494,8 +506,22 @@ static void op_scribble(void)
 
 	if (!run)
 		return;
-	for (uint32_t n = 1 + pick(16); n; n--)
-		mutate((uint8_t *)run + (chance(4) ? pick(host.run_size / 512) * 512 : 0), chance(2) ? 128 : 512);
+	for (uint32_t n = 1 + pick(16); n; n--) {
+		struct umbra_run copy;
+		size_t at = chance(2) ? 0 : pick(sizeof(copy) / 8) * 8, len = sizeof(copy) - at;
+
+		if (chance(4)) {
+			mutate((uint8_t *)run + 1024 + pick(host.run_size / 512 - 2) * 512, 512);
+			continue;
+		}
+		/* Written back piece by piece, as far as it has changed: nobody waits for whom. */
+		memcpy(&copy, run, sizeof(copy));
+		mutate((uint8_t *)&copy + at, len < 128 ? len : 128);
+		spare_qemu(&copy);
+		for (size_t i = at; i < at + (len < 128 ? len : 128); i += 8)
+			__atomic_store_n((uint64_t *)((uint8_t *)run + i), *(uint64_t *)((uint8_t *)&copy + i),
+					 __ATOMIC_RELAXED);
+	}
 	say("scribble");
 }
 
