@@ -307,8 +307,8 @@ static void links_find(void)
 
 /*
  * PROOF pt-zap: no leaf touches the range any more, all others are as they were, the count and the result are right, each emptied table dies once
- * BOUNDS: every tree of three levels (for four) with two entries a table (for 512), leaves on levels 1 and 2; any range, also past the end
- * CBMC: -DZAP -DBITS=1 --unwind 8 --unwindset table_zap:4
+ * BOUNDS: every tree of three levels (for four) with two entries a table (for 512), leaves on levels 1 and 2; any range that begins in the tree, also past its end
+ * CBMC: -DZAP -DBITS=1 --unwind 8 --unwindset table_zap.0:3,table_zap:4
  * MUTATION pt.c: s/base < end; i\+\+/base + size <= end; i++/
  * MUTATION pt.c: s/start > base \? \(start - base\) \/ size : 0/0/
  * MUTATION pt.c: s/pt->leaves -= size \/ PT_PAGE/pt->leaves--/
@@ -339,7 +339,7 @@ void pt_zap_proof(void)
 		before[n][0] = pool[n][0];
 		before[n][1] = pool[n][1];
 	}
-	ASSUME(start < end);
+	ASSUME(start < end && start < 1ULL << (12 + PT_LEVELS * BITS)); /* regions lie in the tables, check_region() */
 	long leaves = pt.leaves;
 	zapped = pt_zap(&pt, start, end);
 	links_find();
