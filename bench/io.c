@@ -61,7 +61,7 @@ static void network_up(void)
 
 void io_begin(void)
 {
-	static const char *const modules[] = { "failover",    "net_failover", "virtio_ring",	   "virtio",
+	static const char *const modules[] = { "failover",    "net_failover", "virtio_ring", "virtio",
 					       "virtio_mmio", "virtio_blk",   "virtio_net" };
 
 	for (unsigned int i = 0; i < sizeof(modules) / sizeof(modules[0]); i++)
