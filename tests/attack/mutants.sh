@@ -11,7 +11,7 @@ list() {
 	cat <<-'LIST'
 	s1.intercept | both | s1.mandatory | svm.c vmx.c | s/INTERCEPT_WBINVD,//; s/SECONDARY_EXEC_WBINVD_EXITING,/0,/
 	s1.unknown-bit | both | s1.control_bits | check.c | s/in->intercepts & ~UMBRA_ICPT_ALL ||//
-	s1.double-fetch | both | s1.double_fetch | vcpu.c | s/rule = check_state(next, &shim_limits);/({ mdelay(2); rule = check_state(run, \&shim_limits); });/; s/#include <linux\/smp.h>/&\n#include <linux\/delay.h>/
+	s1.double-fetch | vmx | s1.double_fetch | vcpu.c | s/rule = check_state(next, &shim_limits);/({ mdelay(2); rule = check_state(run, \&shim_limits); });/; s/#include <linux\/smp.h>/&\n#include <linux\/delay.h>/
 	s2.msr-bitmap | both | s2.msr_read | svm.c vmx.c | s/MSR_FS_BASE,\t/MSR_IA32_MISC_ENABLE, &/; s/{ MSR_FS_BASE, true }/{ MSR_IA32_MISC_ENABLE, false }, &/
 	s2.io-bitmap | svm | s2.ports | svm.c | s/memset(io_bitmap.*/&\n\tclear_bit(0xf122, io_bitmap);/
 	s2.io-exiting | vmx | s2.ports | vmx.c | s/| CPU_BASED_UNCOND_IO_EXITING//
