@@ -514,7 +514,7 @@ static void op_scribble(void)
 			mutate((uint8_t *)run + 1024 + pick(host.run_size / 512 - 2) * 512, 512);
 			continue;
 		}
-		/* Written back piece by piece, as far as it has changed: nobody waits for whom. */
+		/* A copy is changed and stored word by word, so that CR4 is never without PAE for a moment. */
 		memcpy(&copy, run, sizeof(copy));
 		mutate((uint8_t *)&copy + at, len < 128 ? len : 128);
 		spare_qemu(&copy);
