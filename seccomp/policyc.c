@@ -428,12 +428,15 @@ static void try_filter(const struct policy_source *policy, const struct sock_fil
 		const struct rule *rule = &policy->rule[i];
 		const struct place place = { rule->file, rule->line };
 
-		for (unsigned int j = 0; j < policy->rules; j++) {
+		for (unsigned int j = 0; j < 2 * policy->rules; j++) {
+			const struct rule *other = &policy->rule[j / 2];
 			struct seccomp_data data = { .nr = rule->nr, .arch = AUDIT_ARCH_X86_64 };
 
-			if (policy->rule[j].nr != rule->nr)
+			if (other->nr != rule->nr)
 				continue;
-			example(&policy->rule[j], &data);
+			if (j & 1) /* what no rule looks at: all ones, or zero */
+				memset(data.args, 0xff, sizeof(data.args));
+			example(other, &data);
 			example(rule, &data);
 			if (filter_run(insn, count, &data) == SECCOMP_RET_TRAP)
 				fail(&place,
