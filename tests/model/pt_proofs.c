@@ -190,11 +190,11 @@ void pt_map_proof(void)
 }
 
 /*
- * PROOF pt-cache: the pages taken before a fault are enough for it: a huge leaf that may fail, and small ones around the address
- * BOUNDS: tables of four entries, any tree (by its one path), any addresses, two of the small ones
- * CBMC: -DBITS=2 --unwind 8
- * MUTATION pt.c: s/if \(!\*entry\)$/if (1)/
- * MUTATION pt.h: s/define PT_CACHE \(PT_LEVELS - 1\)/define PT_CACHE (PT_LEVELS - 2)/
+ * NOT-RUN pt-cache: the pages taken before a fault are enough for it: a huge leaf that may fail, and small ones around the address
+ * NOT-RUN BOUNDS: tables of four entries, any tree (by its one path), any addresses, two of the small ones
+ * NOT-RUN CBMC: -DBITS=2 --unwind 8
+ * NOT-RUN MUTATION pt.c: s/if \(!\*entry\)$/if (1)/
+ * NOT-RUN MUTATION pt.h: s/define PT_CACHE \(PT_LEVELS - 1\)/define PT_CACHE (PT_LEVELS - 2)/
  */
 void pt_cache_proof(void)
 {
@@ -306,13 +306,13 @@ static void links_find(void)
 }
 
 /*
- * PROOF pt-zap: no leaf touches the range any more, all others are as they were, the count and the result are right, each emptied table dies once
- * BOUNDS: every tree of three levels (for four) with two entries a table (for 512), leaves on levels 1 and 2; any range that begins in the tree, also past its end
- * CBMC: -DZAP -DBITS=1 --unwind 8 --unwindset table_zap.0:3,table_zap:4
- * MUTATION pt.c: s/base < end; i\+\+/base + size <= end; i++/
- * MUTATION pt.c: s/start > base \? \(start - base\) \/ size : 0/0/
- * MUTATION pt.c: s/pt->leaves -= size \/ PT_PAGE/pt->leaves--/
- * MUTATION pt.c: s/if \(table_empty\(entry_table\(table\[i\]\)\)\)/if (0)/
+ * NOT-RUN pt-zap: no leaf touches the range any more, all others are as they were, the count and the result are right, each emptied table dies once
+ * NOT-RUN BOUNDS: every tree of three levels (for four) with two entries a table (for 512), leaves on levels 1 and 2; any range that begins in the tree, also past its end
+ * NOT-RUN CBMC: -DZAP -DBITS=1 --unwind 8 --unwindset table_zap.0:3,table_zap:4
+ * NOT-RUN MUTATION pt.c: s/base < end; i\+\+/base + size <= end; i++/
+ * NOT-RUN MUTATION pt.c: s/start > base \? \(start - base\) \/ size : 0/0/
+ * NOT-RUN MUTATION pt.c: s/pt->leaves -= size \/ PT_PAGE/pt->leaves--/
+ * NOT-RUN MUTATION pt.c: s/if \(table_empty\(entry_table\(table\[i\]\)\)\)/if (0)/
  */
 void pt_zap_proof(void)
 {
