@@ -497,12 +497,14 @@ ATTACK(s6_chaos)
 ATTACK(s6_gone)
 {
 	struct guest g;
+	unsigned char *others = memory_new((scaled(200) + 2) * PAGE, PAGE);
 	uint64_t stamp = 1;
 
 	guest_new(&g, MODE_LONG64, SNIPPET(load_out));
 	g.vcpu.run->gpr[UMBRA_RDI] = GPA_DATA;
 	for (; stamp < scaled(200) + 2; stamp++) {
 		need(!madvise(g.vm.mem + GPA_DATA, PAGE, MADV_DONTNEED), "madvise");
+		others[stamp * PAGE] = 1; /* takes the page, so that the next one is another */
 		memcpy(g.vm.mem + GPA_DATA, &stamp, 8);
 		run_bounded(&g.vcpu, LONG);
 		need(g.vcpu.exit.reason == VMEXIT_IO, "%s", vcpu_describe(&g.vcpu));
