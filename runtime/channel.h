@@ -17,7 +17,7 @@
 #include <linux/kvm.h>
 #include <linux/types.h>
 
-#define CHANNEL_VERSION 1
+#define CHANNEL_VERSION 2	  /* raised with each change that the other side must know of */
 #define CHANNEL_PAYLOAD_MAX 65536 /* bytes after struct channel_msg */
 #define CHANNEL_FDS_MAX 4
 
