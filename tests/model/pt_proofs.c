@@ -190,11 +190,10 @@ void pt_map_proof(void)
 }
 
 /*
- * NOT-RUN pt-cache: the pages taken before a fault are enough for it: a huge leaf that may fail, and small ones around the address
- * NOT-RUN BOUNDS: tables of four entries, any tree (by its one path), any addresses, two of the small ones
- * NOT-RUN CBMC: -DBITS=2 --unwind 8
- * NOT-RUN MUTATION pt.c: s/if \(!\*entry\)$/if (1)/
- * NOT-RUN MUTATION pt.h: s/define PT_CACHE \(PT_LEVELS - 1\)/define PT_CACHE (PT_LEVELS - 2)/
+ * PROOF pt-cache: the pages taken before a fault are enough for it: a huge leaf that may fail, and small ones around the address
+ * BOUNDS: tables of four entries, any tree (by its one path), any addresses, two of the small ones
+ * CBMC: -DBITS=2 --unwind 8
+ * MUTATION pt.c: s/if \(!\*entry\)$/if (1)/
  */
 void pt_cache_proof(void)
 {

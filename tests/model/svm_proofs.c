@@ -139,10 +139,10 @@ void svm_asid_proof(void)
 }
 
 /*
- * NOT-RUN svm-event: an injected event has no reserved bit, and is injected once
- * NOT-RUN BOUNDS: any event; 1 << 31 is defined, as the kernel is compiled (-fno-strict-overflow)
- * NOT-RUN CBMC: KERNEL --no-signed-overflow-check
- * NOT-RUN MUTATION svm_run.c: s/\(event->type & 7\) << SVM/event->type << SVM/
+ * PROOF svm-event: an injected event has no reserved bit, and is injected once
+ * BOUNDS: any event; 1 << 31 is defined, as the kernel is compiled (-fno-strict-overflow)
+ * CBMC: KERNEL --no-signed-overflow-check
+ * MUTATION svm_run.c: s/\(event->type & 7\) << SVM/event->type << SVM/
  */
 void svm_event_proof(void)
 {
