@@ -9,9 +9,15 @@
 
 #define PAGE_MASK 0xfffULL
 
+/* Where the vCPU's APIC lies, has it registers there or not. */
+static bool apic_range(const struct vcpu *vcpu, uint64_t gpa)
+{
+	return vm_has_lapics(vcpu->vm) && !((gpa ^ vcpu->apic_base) & ~PAGE_MASK);
+}
+
 static bool lapic_page(const struct vcpu *vcpu, uint64_t gpa)
 {
-	return vcpu->lapic.enabled && !vcpu->lapic.x2apic && !((gpa ^ vcpu->apic_base) & ~PAGE_MASK);
+	return vcpu->lapic.enabled && !vcpu->lapic.x2apic && apic_range(vcpu, gpa);
 }
 
 bool bus_has_mmio(struct vcpu *vcpu, uint64_t gpa)
@@ -19,11 +25,17 @@ bool bus_has_mmio(struct vcpu *vcpu, uint64_t gpa)
 	return lapic_page(vcpu, gpa);
 }
 
+/*
+ * An APIC that is off, or in x2APIC mode, leaves a hole, as KVM's does by default, where the VMM has no memory there. It is not
+ * the VMM's: its writes there are devices' messages, and one of them may be an INIT.
+ */
 bool bus_mmio_read(struct vcpu *vcpu, uint64_t gpa, void *data, uint32_t len)
 {
-	if (!lapic_page(vcpu, gpa))
+	if (!apic_range(vcpu, gpa))
 		return vcpu->vm->irqchip && irqchip_mmio_read(vcpu->vm, gpa, data, len);
-	if (!lapic_mmio_read(vcpu, (uint32_t)(gpa & PAGE_MASK), len, data))
+	if (!lapic_page(vcpu, gpa))
+		memset(data, 0xff, len);
+	else if (!lapic_mmio_read(vcpu, (uint32_t)(gpa & PAGE_MASK), len, data))
 		memset(data, 0, len);
 	return true;
 }
@@ -32,8 +44,9 @@ bool bus_mmio_write(struct vcpu *vcpu, uint64_t gpa, const void *data, uint32_t 
 {
 	uint64_t value = 0;
 
-	if (lapic_page(vcpu, gpa)) {
-		lapic_mmio_write(vcpu, (uint32_t)(gpa & PAGE_MASK), len, data);
+	if (apic_range(vcpu, gpa)) {
+		if (lapic_page(vcpu, gpa))
+			lapic_mmio_write(vcpu, (uint32_t)(gpa & PAGE_MASK), len, data);
 		return true;
 	}
 	if (vcpu->vm->irqchip && irqchip_mmio_write(vcpu->vm, gpa, data, len))

@@ -199,14 +199,36 @@ START_TEST(lapic_page)
 	machine_code(code, 2);
 	m.run->gpr[UMBRA_RBX] = 0xfee00030;
 	push_mem(0xfee00030, UMBRA_MEM_READ);
-	if (_i) { /* disabled: nobody is there but the VMM */
-		lapic_set_base(m.vcpu, 0xfee00000);
-		m.vcpu->apic_base = 0xfee00000;
-		machine_run(0, KVM_EXIT_MMIO);
-		return;
-	}
 	machine_run(0, KVM_EXIT_SHUTDOWN);
 	ck_assert_uint_eq(m.run->gpr[UMBRA_RAX] & 0xff, 0x14);
+}
+END_TEST
+
+/* Off, or in x2APIC mode: not the VMM's either, to which a write of 0x4500 would be a device's INIT. */
+START_TEST(lapic_hole)
+{
+	static const uint8_t code[] = { 0x8b, 0x03, 0x89, 0x0b }; /* mov (%ebx), %eax; mov %ecx, (%ebx) */
+
+	machine_code(code, 4);
+	lapic_set_base(m.vcpu, _i ? 0xfee00d00 : 0xfee00100);
+	m.run->gpr[UMBRA_RBX] = 0xfee00300;
+	m.run->gpr[UMBRA_RCX] = 0x4500;
+	push_mem(0xfee00300, UMBRA_MEM_READ);
+	push_mem(0xfee00300, UMBRA_MEM_WRITE);
+	machine_run(0, KVM_EXIT_SHUTDOWN);
+	ck_assert_uint_eq(m.run->gpr[UMBRA_RAX], 0xffffffff);
+	ck_assert_uint_eq(m.fake.entry[2].rip, CODE + 4);
+	ck_assert(!m.vcpu->lapic.init_pending);
+}
+END_TEST
+
+/* The VMM has the APICs: its page is its own. */
+START_TEST(lapic_of_vmm)
+{
+	machine_code("\x89\x0b", 2);
+	m.run->gpr[UMBRA_RBX] = 0xfee00300;
+	push_mem(0xfee00300, UMBRA_MEM_WRITE);
+	machine_run(0, KVM_EXIT_MMIO);
 }
 END_TEST
 
@@ -351,7 +373,9 @@ Suite *suite_memory(void)
 	tcase_add_test(plain, mmio_half);
 	tcase_add_test(plain, rom);
 	tcase_add_test(plain, mmio_ioeventfd);
-	tcase_add_loop_test(irqchip, lapic_page, 0, 2);
+	tcase_add_test(irqchip, lapic_page);
+	tcase_add_loop_test(irqchip, lapic_hole, 0, 2);
+	tcase_add_test(plain, lapic_of_vmm);
 	tcase_add_test(plain, mem_first);
 	tcase_add_test(plain, mem_fault);
 	tcase_add_loop_test(plain, unknown_instruction, 0, 2);
