@@ -224,9 +224,10 @@ static void set_dead_locked(struct shadow *shadow, const char *why)
 	shutdown(shadow->socket, SHUT_RDWR);
 	end_child(shadow, END_TIMEOUT);
 	describe_end(shadow, end, sizeof(end));
-	atomic_store(&shadow->dead, true);
+	/* Said first: who sees it dead may end the VMM at once. */
 	glue_say("the shadow (pid %d) of the guest of process %d is gone: %s%s%s%s%s", (int)pid, (int)getpid(),
 		 why ? why : "", why ? "; " : "", end, shadow->why[0] ? ": " : "", shadow->why);
+	atomic_store(&shadow->dead, true);
 }
 
 void shadow_is_broken(struct shadow *shadow, const char *why)

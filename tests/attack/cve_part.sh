@@ -25,7 +25,7 @@ install -D -m 755 "$build_root/faults/shadow/cve-client" "$root/usr/libexec/umbr
 install -D -m 644 "$attack/cves.tsv" "$root/usr/share/umbra/cves.tsv"
 console=$build_root/logs/svm-cve.console status=0
 "$testbed/machine.sh" --script "$attack/cve_in.sh" --overlay "$build_root/root" --overlay "$root" --timeout "$limit" --log "$console" \
-	--hw svm --model max,-xsave --cpus 2 --mem 1536 --append "rows=${UMBRA_CVE:-}" || status=$?
+	--hw svm --model max,-xsave --cpus 2 --mem 1536 --append "rows=${UMBRA_CVE:-} clearcpuid=umip secretmem.enable=1" || status=$?
 rm -rf "$root"
 tr -d '\r' <"$console" | grep -av '^ROW'
 if [ -z "${UMBRA_CVE:-}" ]; then

@@ -150,8 +150,9 @@ ATTACK(s7_itlb_multihit)
 	if (line)
 		fclose(line);
 	note("affected %d, mitigations off %d, 2 MiB pages %d", affected, off, huge);
-	check(huge == (!affected || off) || (affected && !huge), "2 MiB pages on an affected CPU");
-	check(!affected || off || !huge, "2 MiB pages on an affected CPU, mitigations on");
+	if (!affected || off)
+		skip_test("the CPU is not affected, or mitigations are off");
+	check(!huge, "2 MiB pages on an affected CPU, mitigations on");
 }
 
 int s7_main(void)
