@@ -41,7 +41,7 @@ parts=(
 	"svm-guests   1500 product four guests at once, killed and started in random order beside a witness, 50 kills"
 	"svm-attack   1200 product attacks on the module by property S1 to S10, and copies of it that lack a check, on SVM"
 	"vmx-attack   1800 product the same on VMX"
-	"svm-attack-shadow 900 long attacks on shadows by a guest kernel and a VMM; UMBRA_SEEDS, UMBRA_OPS, UMBRA_SECONDS: longer"
+	"svm-attack-shadow 900 product attacks on shadows by a guest kernel and a VMM; UMBRA_SEEDS, UMBRA_OPS, UMBRA_SECONDS: longer"
 	"vmx-irqchip  900 product PIC, PIT and I/O APIC beside stock KVM's: a client, microvm"
 	"svm-irqchip  1500 product PIC, PIT and I/O APIC beside stock KVM's, PCs with the whole irqchip and the split one"
 	"svm-pc       1500 product PCs: gdbstub, QEMU's monitor, resets, panic, MSI-X"

@@ -142,7 +142,7 @@ static u64 verbose;
 
 static void try_it(void (*what)(void))
 {
-	u64 i;
+	u64 i, trap;
 
 	if (verbose) {
 		print("op ");
@@ -160,7 +160,10 @@ static void try_it(void (*what)(void))
 		}
 		print("\n");
 	}
-	traps += (u64)attempt(what) != 0;
+	trap = (u64)attempt(what);
+	traps += trap != 0;
+	if (verbose && trap)
+		print_line("trap", trap - 1);
 }
 
 static void do_rdmsr(void)
