@@ -55,6 +55,17 @@ bool bus_mmio_write(struct vcpu *vcpu, uint64_t gpa, const void *data, uint32_t 
 	return eventfds_ioevent(vcpu->vm, false, gpa, len, value) || coalesced_write(vcpu->vm, false, gpa, data, len);
 }
 
+/* May one of these two do it? */
+bool bus_has_port(struct vcpu *vcpu, bool out, uint16_t port, uint32_t size)
+{
+	struct vm *vm = vcpu->vm;
+
+	if (vm->irqchip && irqchip_has_port(vm, port, size))
+		return true;
+	return out && (atomic_load_explicit(&vm->ioevent_buses, memory_order_relaxed) & 2 ||
+		       atomic_load_explicit(&vm->coalesced_zones, memory_order_relaxed));
+}
+
 bool bus_port_in(struct vcpu *vcpu, uint16_t port, uint32_t size, void *data)
 {
 	return vcpu->vm->irqchip && irqchip_port_in(vcpu->vm, port, size, data);

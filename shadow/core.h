@@ -107,6 +107,7 @@ bool bus_mmio_write(struct vcpu *vcpu, uint64_t gpa, const void *data, uint32_t 
 bool bus_port_in(struct vcpu *vcpu, uint16_t port, uint32_t size, void *data);
 bool bus_port_out(struct vcpu *vcpu, uint16_t port, uint32_t size, const void *data);
 bool bus_has_mmio(struct vcpu *vcpu, uint64_t gpa); /* in place of RAM at this page */
+bool bus_has_port(struct vcpu *vcpu, bool out, uint16_t port, uint32_t size);
 
 int access_emulate(struct vcpu *vcpu); /* the instruction at rip; EXIT_* */
 void access_hint(struct vcpu *vcpu, uint64_t gva, uint64_t gpa, uint32_t access);

@@ -12,20 +12,6 @@
 
 /* ---- ports ---- */
 
-static void io_to_user(struct vcpu *vcpu, bool in, uint16_t port, uint8_t size)
-{
-	struct kvm_run *kvm = vcpu->kvm;
-
-	vcpu->resume->rip = vcpu->run->rip;
-	vcpu->resume->pio_size = size;
-	kvm->exit_reason = KVM_EXIT_IO;
-	kvm->io.direction = in ? KVM_EXIT_IO_IN : KVM_EXIT_IO_OUT;
-	kvm->io.size = size;
-	kvm->io.port = port;
-	kvm->io.count = 1;
-	kvm->io.data_offset = CHANNEL_PIO_OFFSET;
-}
-
 /* The instruction is over when the VMM calls KVM_RUN again, unless it has set other registers meanwhile. */
 static int io_out_complete(struct vcpu *vcpu)
 {
@@ -34,60 +20,84 @@ static int io_out_complete(struct vcpu *vcpu)
 	return EXIT_RESUME;
 }
 
+/* What of RAX it is: four bytes clear the upper half. */
+static uint64_t io_mask(uint32_t size)
+{
+	return size >= 4 ? ~0ULL : (1ULL << size * 8) - 1;
+}
+
 static void io_in_put(struct vcpu *vcpu, uint32_t size, uint32_t value)
 {
 	__u64 *rax = &vcpu->run->gpr[UMBRA_RAX];
+	uint64_t mask = io_mask(size);
 
-	if (size == 4)
-		*rax = value;
-	else
-		memcpy(rax, &value, size);
+	*rax = (*rax & ~mask) | (value & mask);
 	FAULT_POINT(port_in, vcpu, NULL, size);
 	vcpu_skip_insn(vcpu);
 }
 
 static int io_in_complete(struct vcpu *vcpu)
 {
-	uint32_t value = 0;
+	uint32_t value;
 
 	if (vcpu->run->rip != vcpu->resume->rip)
 		return EXIT_RESUME;
-	memcpy(&value, vcpu->pio, vcpu->resume->pio_size);
+	memcpy(&value, vcpu->pio, sizeof(value)); /* more than was asked for, in the same page */
 	io_in_put(vcpu, vcpu->resume->pio_size, value);
+	return EXIT_RESUME;
+}
+
+static int io_to_user(struct vcpu *vcpu, bool in, uint16_t port, uint8_t size)
+{
+	struct kvm_run *kvm = vcpu->kvm;
+	uint32_t value;
+
+	if (!in) {
+		value = (uint32_t)(vcpu->run->gpr[UMBRA_RAX] & io_mask(size));
+		memcpy(vcpu->pio, &value, sizeof(value));
+	}
+	vcpu->resume->rip = vcpu->run->rip;
+	vcpu->resume->pio_size = size;
+	kvm->exit_reason = KVM_EXIT_IO;
+	kvm->io.direction = in ? KVM_EXIT_IO_IN : KVM_EXIT_IO_OUT;
+	kvm->io.size = size;
+	kvm->io.port = port;
+	kvm->io.count = 1;
+	kvm->io.data_offset = CHANNEL_PIO_OFFSET;
+	vcpu->complete = in ? io_in_complete : io_out_complete;
+	return EXIT_USER;
+}
+
+/* Apart, since almost all exits are for the VMM, and those need no stack frame then. */
+static __attribute__((noinline)) int io_here(struct vcpu *vcpu, bool in, uint16_t port, uint8_t size)
+{
+	uint32_t value = (uint32_t)(vcpu->run->gpr[UMBRA_RAX] & io_mask(size));
+
+	if (!in) {
+		if (!bus_port_out(vcpu, port, size, &value))
+			return io_to_user(vcpu, in, port, size);
+		vcpu_skip_insn(vcpu);
+		return EXIT_RESUME;
+	}
+	value = 0;
+	if (!bus_port_in(vcpu, port, size, &value))
+		return io_to_user(vcpu, in, port, size);
+	io_in_put(vcpu, size, value);
 	return EXIT_RESUME;
 }
 
 static int exit_io(struct vcpu *vcpu)
 {
 	const struct vmexit *exit = &vcpu->exit;
+	bool in = exit->io.flags & VMEXIT_IO_IN;
 	uint16_t port = exit->io.port;
-	uint8_t size = exit->io.size, flags = exit->io.flags;
-	uint32_t value = 0;
+	uint8_t size = exit->io.size;
 
-	if (flags & VMEXIT_IO_STRING)
+	if (exit->io.flags & VMEXIT_IO_STRING)
 		return access_emulate(vcpu);
 	if (size != 1 && size != 2 && size != 4)
 		return -EINVAL;
-	if (flags & VMEXIT_IO_IN) {
-		if (bus_port_in(vcpu, port, size, &value)) {
-			io_in_put(vcpu, size, value);
-			return EXIT_RESUME;
-		}
-		io_to_user(vcpu, true, port, size);
-		vcpu->complete = io_in_complete;
-		return EXIT_USER;
-	}
-	value = (uint32_t)vcpu->run->gpr[UMBRA_RAX];
-	if (size < 4)
-		value &= (1u << size * 8) - 1;
-	if (bus_port_out(vcpu, port, size, &value)) {
-		vcpu_skip_insn(vcpu);
-		return EXIT_RESUME;
-	}
-	memcpy(vcpu->pio, &value, sizeof(value));
-	io_to_user(vcpu, false, port, size);
-	vcpu->complete = io_out_complete;
-	return EXIT_USER;
+	return bus_has_port(vcpu, !in, port, size) ? io_here(vcpu, in, port, size) : io_to_user(vcpu, in, port, size);
 }
 
 /* ---- memory ---- */

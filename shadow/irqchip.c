@@ -383,6 +383,11 @@ static void port_write_locked(struct irqchip *irqchip, enum port_owner owner, ui
 	}
 }
 
+bool irqchip_has_port(const struct vm *vm, uint16_t port, uint32_t size)
+{
+	return port_owner(vm->irqchip, port, size) != PORT_NONE;
+}
+
 bool irqchip_port_in(struct vm *vm, uint16_t port, uint32_t size, void *data)
 {
 	enum port_owner owner = port_owner(vm->irqchip, port, size);

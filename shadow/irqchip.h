@@ -31,6 +31,7 @@ bool irqchip_has_pit(struct vm *vm);
 
 /* ---- a vCPU's thread ---- */
 /* Accesses to the devices' ports (size 1, 2, 4) and to the I/O APIC; false: not there. */
+bool irqchip_has_port(const struct vm *vm, uint16_t port, uint32_t size);
 bool irqchip_port_in(struct vm *vm, uint16_t port, uint32_t size, void *data);
 bool irqchip_port_out(struct vm *vm, uint16_t port, uint32_t size, const void *data);
 bool irqchip_mmio_read(struct vm *vm, uint64_t gpa, void *data, uint32_t len);

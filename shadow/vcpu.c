@@ -65,7 +65,7 @@ int vcpu_cpl(struct vcpu *vcpu)
 }
 
 /* What the end of each instruction brings with it: no more STI or MOV SS shadow, no RF, a single step's #DB. */
-static void insn_done_slow(struct vcpu *vcpu)
+static __attribute__((noinline)) void insn_done_slow(struct vcpu *vcpu)
 {
 	struct umbra_run *run = vcpu->run;
 
@@ -91,18 +91,33 @@ void vcpu_insn_done(struct vcpu *vcpu)
 		insn_done_slow(vcpu);
 }
 
-void vcpu_skip_insn(struct vcpu *vcpu)
+static __attribute__((noinline)) void skip_slow(struct vcpu *vcpu)
 {
 	struct umbra_run *run = vcpu->run;
 	uint8_t len = vcpu->exit.insn_len;
 	uint64_t next;
 
-	if (__builtin_expect(!len, 0))
+	if (!len)
 		len = insn_length(vcpu);
 	next = run->rip + len;
 	/* Only a step over a multiple of 4 GiB depends on the mode. */
-	if (__builtin_expect((next ^ run->rip) >> 32, 0) && !vcpu_code64(vcpu))
+	if ((next ^ run->rip) >> 32 && !vcpu_code64(vcpu))
 		next = (uint32_t)next;
+	run->rip = next;
+	run->dirty |= UMBRA_STATE_RIP;
+	vcpu_insn_done(vcpu);
+}
+
+/* What is rare is in functions of its own here, so that each exit but those does without a stack frame. */
+void vcpu_skip_insn(struct vcpu *vcpu)
+{
+	struct umbra_run *run = vcpu->run;
+	uint64_t next = run->rip + vcpu->exit.insn_len;
+
+	if (__builtin_expect(!vcpu->exit.insn_len || (next ^ run->rip) >> 32, 0)) {
+		skip_slow(vcpu);
+		return;
+	}
 	run->rip = next;
 	run->dirty |= UMBRA_STATE_RIP;
 	vcpu_insn_done(vcpu);

@@ -109,8 +109,7 @@ static bool stop_wanted(const struct vcpu *vcpu)
 	return __atomic_load_n(&vcpu->channel->stop, __ATOMIC_ACQUIRE) != 0;
 }
 
-/* INIT and SIPI. (SDM 3A 8.4.2) */
-void vcpu_take_init_sipi(struct vcpu *vcpu)
+static __attribute__((noinline)) void take_init_sipi(struct vcpu *vcpu)
 {
 	unsigned int sipi;
 
@@ -125,6 +124,14 @@ void vcpu_take_init_sipi(struct vcpu *vcpu)
 		vcpu_sipi(vcpu, (uint8_t)sipi);
 		vcpu->mp_state = KVM_MP_STATE_RUNNABLE;
 	}
+}
+
+/* INIT and SIPI. (SDM 3A 8.4.2) */
+void vcpu_take_init_sipi(struct vcpu *vcpu)
+{
+	if (__builtin_expect(atomic_load(&vcpu->lapic.init_pending) || (atomic_load(&vcpu->lapic.sipi_vector) & 0x100),
+			     0))
+		take_init_sipi(vcpu);
 }
 
 /* EXIT_RESUME, or -EINTR: the VMM wants its thread back. */
