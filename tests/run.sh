@@ -40,7 +40,7 @@ parts=(
 	"svm-cve      900 product known vulnerabilities of KVM put back into the shadow or sent to it; UMBRA_CVE=PATTERN: only these ids"
 	"svm-guests   1500 product four guests at once, killed and started in random order beside a witness, 50 kills"
 	"svm-attack   1200 product attacks on the module by property S1 to S10, and copies of it that lack a check, on SVM"
-	"vmx-attack   1800 product the same on VMX"
+	"vmx-attack   2700 product the same on VMX"
 	"svm-attack-shadow 900 product attacks on shadows by a guest kernel and a VMM; UMBRA_SEEDS, UMBRA_OPS, UMBRA_SECONDS: longer"
 	"vmx-irqchip  900 product PIC, PIT and I/O APIC beside stock KVM's: a client, microvm"
 	"svm-irqchip  1500 product PIC, PIT and I/O APIC beside stock KVM's, PCs with the whole irqchip and the split one"
