@@ -33,6 +33,18 @@ static void state_worst(struct umbra_run *run, uint64_t *seed)
 	run->cr2 = random_next(seed);
 }
 
+/* Here, since this thread has no I/O permissions: for one that has, as the watchers, the kernel loads the GDT again. UMIP makes up 0. */
+static void gdt_check(void)
+{
+	struct {
+		uint16_t limit;
+		uint64_t base;
+	} __attribute__((packed)) gdt;
+
+	asm volatile("sgdt %0" : "=m"(gdt));
+	check(gdt.limit <= 16 * 8 - 1, "GDT limit %x after an exit", gdt.limit);
+}
+
 static volatile int stop;
 
 static void *worst_thread(void *arg)
@@ -52,6 +64,7 @@ static void *worst_thread(void *arg)
 		g.vcpu.run->dirty |= UMBRA_STATE_ALL;
 		g.vcpu.run->deadline_tsc = tsc_read() + info()->tsc_khz / 4;
 		need(!vcpu_run(&g.vcpu), "RUN");
+		gdt_check();
 		need(g.vcpu.exit.reason == VMEXIT_IO || g.vcpu.exit.reason == VMEXIT_DEADLINE ||
 			     g.vcpu.exit.reason == VMEXIT_INTERRUPTED,
 		     "%s", vcpu_describe(&g.vcpu));
