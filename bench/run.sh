@@ -78,15 +78,15 @@ if [ -z "$tree" ]; then
 fi
 work=$(mktemp -d "$out/run.XXXXXX")
 trap 'rm -rf "$work"' EXIT
-"$testbed/umbra-root.sh" "$tree" "$work/root"
-for program in exits boot peer; do install -D "$tree/bench/$program" "$work/root/usr/libexec/umbra/$program"; done
+"$testbed/umbra-root.sh" "$tree" "$work/machine"
+for program in exits boot peer; do install -D "$tree/bench/$program" "$work/machine/usr/libexec/umbra/$program"; done
 commit=$(git -C "$source_root" describe --always --dirty 2>/dev/null || echo unknown)
 
 # machine NAME SCRIPT SECONDS CPUS KERNEL-ARGUMENTS: its console is $out/console.NAME
 machine() {
 	local status=0 console=$out/console.$1
 	echo "bench: emulated machine ($hw) with $4 CPU(s)"
-	"$testbed/machine.sh" --hw $hw --cpus "$4" --kernel "$kernel" --overlay "$work/root" --script "$bench/in/$2.sh" \
+	"$testbed/machine.sh" --hw $hw --cpus "$4" --kernel "$kernel" --overlay "$work/machine" --script "$bench/in/$2.sh" \
 		--timeout "$3" --log "$console" --append "batches=$batches $5 $append" || status=$?
 	[ $status = 0 ] || { tail -n 8 "$console" >&2; fail "the run failed (status $status), console in $console"; }
 	grep -q '^bench: end' "$console" || fail "no end in $console"
@@ -98,17 +98,17 @@ modules() {
 	for name in failover net_failover virtio virtio_ring virtio_mmio virtio_blk virtio_net tun; do
 		file=$(find "$(kernel_fetch "$kernel")/lib/modules" -name "$name.ko*")
 		to=$work/modules/modules/$name.ko
-		[ $name != tun ] || to=$work/root/lib/modules/tun.ko
+		[ $name != tun ] || to=$work/machine/lib/modules/tun.ko
 		mkdir -p "${to%/*}"
 		case $file in *.xz) xz -dc "$file" >"$to" ;; *) cp "$file" "$to" ;; esac
 	done
-	cpio_pack "$work/modules" >"$work/root/guest/modules.cpio"
+	cpio_pack "$work/modules" >"$work/machine/guest/modules.cpio"
 }
 
 if [ -n "$pairs" ]; then
-	mkdir -p "$work/loops/bin" "$work/root/guest"
+	mkdir -p "$work/loops/bin" "$work/machine/guest"
 	cp "$tree/bench/loops" "$work/loops/bin/"
-	cpio_pack "$work/loops" >"$work/root/guest/loops.cpio"
+	cpio_pack "$work/loops" >"$work/machine/guest/loops.cpio"
 	modules
 	echo "bench: this machine's load is $(cut -d ' ' -f 1-3 /proc/loadavg) on $(nproc) CPUs"
 	machine $hw pairs $((300 + rounds * $([ $hw = svm ] && echo 600 || echo 3600))) 2 "rounds=$rounds ${only:+only=$only} ${stats:+stats=1}"
