@@ -44,6 +44,8 @@ static void read_io(const struct umbra_exit *hw, struct vmexit *exit)
 	exit->io.size = (qual & 7) + 1;
 	exit->io.flags = (qual & 1 << 3 ? VMEXIT_IO_IN : 0) | (qual & 1 << 4 ? VMEXIT_IO_STRING : 0) |
 			 (qual & 1 << 5 ? VMEXIT_IO_REP : 0);
+	exit->io.addr_size = 0;
+	exit->io.seg = UMBRA_ES; /* the place held other exits' operands before */
 	if (!(qual & 1 << 4))
 		return;
 	exit->io.addr_size = 2 << (hw->hw_detail >> 7 & 3);
