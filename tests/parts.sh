@@ -159,7 +159,7 @@ statements_bare() {
 }
 
 part_model() {
-	local line out=$build_root/logs/model.out
+	local out=$build_root/logs/model.out
 	UMBRA_MODEL_TIMEOUT=${UMBRA_MODEL_TIMEOUT:-400} bounded "$limit" "$source_root/tests/model/run.sh" | tee "$out"
 	grep -E '^(ok|not ok) ' "$out" | sed 's/ (.*//' >>"$results"
 	# The document names each proof, and no other.
@@ -216,11 +216,12 @@ part_unit() {
 
 # A short slice; tests/fuzz/run.sh SECONDS goes on from there.
 part_fuzz() {
-	local line
+	local status=0
 	check fuzz.syzkaller "differs from shim/umbra_abi.h" "$source_root/tests/fuzz/syzkaller/check.sh"
-	bounded "$limit" "$source_root/tests/fuzz/run.sh" "${UMBRA_FUZZ:-8}" >"$build_root/logs/fuzz.out" || true
+	bounded "$limit" "$source_root/tests/fuzz/run.sh" "${UMBRA_FUZZ:-8}" >"$build_root/logs/fuzz.out" || status=$?
 	cat "$build_root/logs/fuzz.out"
 	grep -E '^(ok|not ok) ' "$build_root/logs/fuzz.out" >>"$results" || not_ok fuzz.run "no target ran"
+	check fuzz.status "tests/fuzz/run.sh ended with status $status, see the log" test $status = 0
 }
 
 # machine NAME SCRIPT OPTIONS...: boots, runs tests/testbed/in/SCRIPT, holds its report against tests/testbed/expected/NAME
