@@ -106,9 +106,11 @@ static void vm_put(struct vm *vm)
 {
 	if (atomic_fetch_sub(&vm->refs, 1) != 1)
 		return;
+	irq_bell_close(vm);
 	shadow_close(vm->shadow);
 	shadow_put(vm->shadow);
 	private_close(vm->ring_fd);
+	pthread_mutex_destroy(&vm->irq_lock);
 	free(vm->slots);
 	free(vm);
 }
@@ -132,6 +134,8 @@ static int64_t vm_create(struct kvm *kvm, uint64_t type)
 	}
 	atomic_store(&vm->refs, 1);
 	vm->ring_fd = -1;
+	pthread_mutex_init(&vm->irq_lock, NULL);
+	wait_init(&vm->irq_adapt);
 	vm->shadow = shadow;
 	ret = forward(shadow, CHANNEL_VM, KVM_CREATE_VM, type, 0);
 	if (ret >= 0) {
@@ -441,7 +445,7 @@ static int64_t vm_ioctl(struct vm *vm, uint32_t nr, uint64_t arg)
 	case KVM_IRQ_LINE:
 	case KVM_IRQ_LINE_STATUS:
 	case KVM_SIGNAL_MSI:
-		if (vcpu_vm_call(vm, nr, arg, &ret))
+		if (vcpu_vm_call(vm, nr, arg, &ret) || irq_bell_call(vm, nr, arg, &ret))
 			return ret;
 		return forward(vm->shadow, CHANNEL_VM, nr, arg, vm->xsave_size);
 	default:

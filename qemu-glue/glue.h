@@ -14,6 +14,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
+#include <time.h>
 
 #include "channel.h"
 
@@ -79,6 +80,7 @@ struct shadow {
 	int socket; /* -1: closed */
 	pid_t pid;
 	bool has_vm;
+	uint32_t tsc_khz;		  /* the host's */
 	atomic_bool dead;		  /* it ended or misbehaved: reported, everything is EIO */
 	atomic_bool closed;		  /* ended by us */
 	int wait_status;		  /* when dead; -1 unknown */
@@ -118,6 +120,40 @@ struct payload {
 };
 int payload_gather(uint32_t nr, uint64_t arg, uint32_t xsave_size, void *buf, struct payload *payload);
 
+/* ---- waiting for an answer in shared memory (wait.c) ---- */
+#define WAIT_LOOK_MS 200 /* between two looks at whether the shadow lives */
+
+struct wait_adapt {
+	uint32_t spin_us; /* before it sleeps; adapted */
+	uint32_t yields;  /* sched_yield()s before a sleep; adapted */
+	uint32_t cpus;	  /* this thread may use; 0: not looked up yet */
+	uint32_t sleeps;  /* since cpus was looked up */
+};
+
+struct wait {
+	uint32_t *word;	  /* both sides' futex */
+	uint32_t mask;	  /* of it: all 0 when the answer is there */
+	uint32_t *sleeps; /* tells the shadow that it has to wake this thread */
+	struct wait_adapt *adapt;
+	struct shadow *shadow;
+	struct vcpu *run;      /* whose KVM_RUN this is, which signals end; else NULL: an answer is due soon */
+	bool stopped;	       /* it was asked to end the run */
+	uint32_t ignored;      /* immediate_exit was set before the ring: the shadow sees to that itself */
+	struct timespec since; /* the last sign of life, for what must be answered soon */
+};
+
+void wait_init(struct wait_adapt *adapt);
+uint32_t wait_word(const struct wait *wait);
+bool wait_is_over(const struct wait *wait, uint32_t word);
+bool wait_wants_stop(const struct wait *wait, uint32_t word);
+void wait_stop(struct wait *wait);
+int wait_look(struct wait *wait); /* -EIO: nobody is there to answer */
+/* True when the answer came. On one CPU it does not spin: that would only keep the shadow from running. */
+bool wait_spin(struct wait *wait);
+/* 0 when the answer is there, -EIO when there will be none. The second one neither spins nor yields first. */
+int wait_answer(struct wait *wait);
+int wait_sleep(struct wait *wait);
+
 /* ---- objects (calls.c) ---- */
 struct kvm {
 	pthread_mutex_t lock;
@@ -134,21 +170,18 @@ struct vm {
 	atomic_uint refs; /* its file and its vCPUs */
 	uint32_t xsave_size;
 	uint32_t nslots;
-	struct vm_slot *slots; /* under shadow->lock */
-	int ring_fd;	       /* the first vCPU's memfd, with the ring of coalesced writes; -1: no vCPU yet */
+	struct vm_slot *slots;	  /* under shadow->lock */
+	pthread_mutex_t irq_lock; /* one call at a time by the interrupt bell */
+	struct wait_adapt irq_adapt;
+	_Atomic(struct channel_irq *) irq; /* NULL: no vCPU yet */
+	int irq_kick_fd;		   /* the first vCPU's kick eventfd */
+	int ring_fd; /* the first vCPU's memfd, with the ring of coalesced writes; -1: no vCPU yet */
 };
 
 int kvm_open(int flags);
 int64_t glue_ioctl(struct file *file, uint32_t nr, uint64_t arg);
 
 /* ---- vCPUs (vcpu.c) ---- */
-struct vcpu_poll {
-	uint32_t spins;	 /* pause loops before a yield; adapted */
-	uint32_t yields; /* sched_yield()s before a sleep; adapted */
-	uint32_t cpus;	 /* this thread may use */
-	uint32_t sleeps; /* since cpus was looked up */
-};
-
 struct vcpu {
 	struct vm *vm;
 	uint32_t id;
@@ -158,7 +191,7 @@ struct vcpu {
 	struct kvm_run *run;
 	struct channel_vcpu *channel;
 	uint8_t *payload;
-	struct vcpu_poll poll;
+	struct wait_adapt adapt;
 	bool has_sigmask;
 	uint64_t sigmask;	   /* KVM_SET_SIGNAL_MASK; kernel layout */
 	bool told_dead;		   /* the one KVM_EXIT_INTERNAL_ERROR was given */
@@ -171,9 +204,16 @@ int vcpu_create(struct vm *vm, uint32_t id, int *fd);
 void vcpu_destroy(struct vcpu *vcpu);
 int64_t vcpu_ioctl(struct vcpu *vcpu, uint32_t nr, uint64_t arg);
 bool vcpu_vm_call(struct vm *vm, uint32_t nr, uint64_t arg, int64_t *ret); /* false: not done */
+void vcpu_stop(struct vcpu *vcpu);					   /* asks the shadow to end the run */
 int vcpu_set_signal_mask(struct vcpu *vcpu, uint64_t arg);
 /* After a mapping of a vCPU's descriptor: the VM's one ring in place of its own. 0 or -errno. */
 int vcpu_map_ring(int fd, uint8_t *addr, size_t len, int prot, int flags, uint64_t offset);
+
+/* ---- the interrupt bell (irq_bell.c) ---- */
+int irq_bell_open(struct vm *vm, const struct vcpu *vcpu); /* vcpu: the VM's first */
+void irq_bell_close(struct vm *vm);
+/* KVM_IRQ_LINE, KVM_IRQ_LINE_STATUS, KVM_SIGNAL_MSI. false: not done, the socket has to do. */
+bool irq_bell_call(struct vm *vm, uint32_t nr, uint64_t arg, int64_t *ret);
 
 /* ---- signals (signals.c) ---- */
 /* The kvm_run of the RUN under way on this thread; a handler that runs meanwhile marks its CHANNEL_NOTE_BYTE. */

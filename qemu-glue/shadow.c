@@ -17,7 +17,8 @@
 #define HELLO_TIMEOUT 30 /* seconds */
 #define REPLY_TIMEOUT 60 /* seconds: a shadow that says nothing for so long counts as gone */
 #define WHY_MAX 1024
-#define END_TIMEOUT 4000 /* ms: more than the shadow's own waiter grants before it kills */
+#define TSC_KHZ_MAX 10000000 /* that is believed: it only says how long to spin */
+#define END_TIMEOUT 4000     /* ms: more than the shadow's own waiter grants before it kills */
 
 static pthread_mutex_t list_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct shadow *list;
@@ -322,6 +323,14 @@ static int explain_start(struct shadow *shadow, int said)
 	return -ENODEV;
 }
 
+static void take_hello(struct shadow *shadow)
+{
+	struct channel_hello hello;
+
+	memcpy(&hello, shadow->packet + sizeof(struct channel_msg), sizeof(hello));
+	shadow->tsc_khz = hello.tsc_khz < TSC_KHZ_MAX ? hello.tsc_khz : TSC_KHZ_MAX;
+}
+
 static int receive_hello(struct shadow *shadow)
 {
 	struct request hello = { .kind = CHANNEL_HELLO, .max = sizeof(struct channel_hello) };
@@ -348,8 +357,10 @@ static int receive_hello(struct shadow *shadow)
 			return -ENODEV;
 		}
 		ret = message_check(&msg, n, truncated, &hello);
-		if (!ret && msg.size == sizeof(struct channel_hello))
+		if (!ret && msg.size == sizeof(struct channel_hello)) {
+			take_hello(shadow);
 			return 0;
+		}
 		if (ret != 1) {
 			shutdown(shadow->socket, SHUT_RDWR);
 			end_child(shadow, END_TIMEOUT);

@@ -5,7 +5,6 @@
 #include <fcntl.h>
 #include <linux/futex.h>
 #include <poll.h>
-#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -14,13 +13,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define SPINS_MIN 64   /* pause loops */
-#define SPINS_MAX 2048 /* some 20 to 100 us */
-#define YIELDS_MIN 1
-#define YIELDS_MAX 8
-#define LOOK_INTERVAL 200 /* ms between two looks at whether the shadow lives */
-#define ANSWER_TIMEOUT 60 /* seconds for whatever is not a guest running */
-#define SIGSET_BYTES 8	  /* of the kernel's sigset_t */
+#define SIGSET_BYTES 8 /* of the kernel's sigset_t */
 
 /* The descriptor of the vCPU that this thread ran last; -1: none. By then it may be another file's. */
 static __thread int last_run __attribute__((tls_model("initial-exec"))) = -1;
@@ -30,14 +23,13 @@ static uint8_t *run_byte(const struct vcpu *vcpu, int byte)
 	return (uint8_t *)vcpu->run + byte;
 }
 
-static uint32_t load_word(const struct vcpu *vcpu)
+static struct wait wait_of(struct vcpu *vcpu)
 {
-	return __atomic_load_n((uint32_t *)vcpu->run, __ATOMIC_SEQ_CST);
-}
-
-static bool word_idle(uint32_t word)
-{
-	return (uint8_t)(word >> (8 * CHANNEL_BELL_BYTE)) == CHANNEL_IDLE;
+	return (struct wait) { .word = (uint32_t *)vcpu->run,
+			       .mask = 0xffu << (8 * CHANNEL_BELL_BYTE),
+			       .sleeps = &vcpu->channel->vmm_sleeps,
+			       .adapt = &vcpu->adapt,
+			       .shadow = vcpu->vm->shadow };
 }
 
 /* ---- doorbell ---- */
@@ -50,7 +42,7 @@ static void ring(struct vcpu *vcpu, uint8_t bell)
 		real_futex((uint32_t *)vcpu->run, FUTEX_WAKE, 1, NULL);
 }
 
-static void stop_run(struct vcpu *vcpu)
+void vcpu_stop(struct vcpu *vcpu)
 {
 	uint64_t one = 1;
 	ssize_t n;
@@ -61,133 +53,10 @@ static void stop_run(struct vcpu *vcpu)
 	(void)n;
 }
 
-/* A wait for the shadow's answer. */
-struct wait {
-	struct vcpu *vcpu;
-	bool interruptible;    /* KVM_RUN */
-	bool stopped;	       /* it was asked to end the run */
-	uint32_t ignored;      /* immediate_exit was set before the ring: the shadow sees to that itself */
-	struct timespec since; /* the last sign of life, for what must be answered soon */
-};
-
-static bool wait_wants_stop(const struct wait *wait, uint32_t word)
-{
-	const uint32_t note = 0xffu << (8 * CHANNEL_NOTE_BYTE), immediate = 0xffu << 8;
-
-	return wait->interruptible && !wait->stopped && (word & (note | immediate) & ~wait->ignored);
-}
-
-static void wait_stop(struct wait *wait)
-{
-	stop_run(wait->vcpu);
-	wait->stopped = true;
-	clock_gettime(CLOCK_MONOTONIC, &wait->since);
-}
-
-static void count_cpus(struct vcpu_poll *poll)
-{
-	cpu_set_t set;
-
-	poll->cpus = 2; /* more CPUs than the set holds */
-	if (!sched_getaffinity(0, sizeof(set), &set))
-		poll->cpus = CPU_COUNT(&set);
-	poll->sleeps = 0;
-}
-
-static uint32_t clamp(uint32_t value, uint32_t low, uint32_t high)
-{
-	return value < low ? low : value > high ? high : value;
-}
-
-/* True when the answer came. On one CPU a pause loop only keeps the shadow from running; a yield lets it run. */
-static bool wait_poll(struct wait *wait)
-{
-	struct vcpu *vcpu = wait->vcpu;
-	struct vcpu_poll *p = &vcpu->poll;
-	uint32_t word;
-
-	if (p->cpus > 1) {
-		for (uint32_t i = 0; i < p->spins; i++) {
-			word = load_word(vcpu);
-			if (word_idle(word)) {
-				p->spins = clamp(i * 4, p->spins, SPINS_MAX);
-				return true;
-			}
-			if (wait_wants_stop(wait, word))
-				return false;
-			__builtin_ia32_pause();
-		}
-		p->spins = clamp(p->spins / 2, SPINS_MIN, SPINS_MAX);
-	}
-	for (uint32_t i = 0; i < p->yields; i++) {
-		sched_yield();
-		word = load_word(vcpu);
-		if (word_idle(word)) {
-			p->yields = clamp(p->yields + 1, YIELDS_MIN, YIELDS_MAX);
-			return true;
-		}
-		if (wait_wants_stop(wait, word))
-			return false;
-	}
-	p->yields = clamp(p->yields - 1, YIELDS_MIN, YIELDS_MAX);
-	if (++p->sleeps >= 1024)
-		count_cpus(p);
-	return false;
-}
-
-/* Now and then while nothing comes: is there still someone to answer? */
-static int wait_look(struct wait *wait)
-{
-	struct shadow *shadow = wait->vcpu->vm->shadow;
-	struct timespec now;
-
-	if (shadow_is_gone(shadow))
-		return -EIO;
-	if (wait->interruptible && !wait->stopped)
-		return 0; /* a guest may run as long as it likes */
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	if (now.tv_sec - wait->since.tv_sec <= ANSWER_TIMEOUT)
-		return 0;
-	shadow_is_broken(shadow, "a vCPU does not answer");
-	return -EIO;
-}
-
-/* 0 when the answer is there, -EIO when there will be none. */
-static int wait_futex(struct wait *wait)
-{
-	static const struct timespec interval = { 0, LOOK_INTERVAL * 1000000L };
-	struct vcpu *vcpu = wait->vcpu;
-	uint32_t word;
-	int ret = 0;
-
-	__atomic_store_n(&vcpu->channel->vmm_sleeps, 1, __ATOMIC_SEQ_CST);
-	for (;;) {
-		word = load_word(vcpu);
-		if (word_idle(word))
-			break;
-		if (wait_wants_stop(wait, word)) {
-			wait_stop(wait);
-			continue;
-		}
-		/* With a timeout the call is never restarted after a handler, SA_RESTART or not. */
-		if (!real_futex((uint32_t *)vcpu->run, FUTEX_WAIT, word, &interval) || errno == EAGAIN)
-			continue;
-		if (errno == EINTR && wait->interruptible && !wait->stopped) {
-			wait_stop(wait);
-		} else if (errno == ETIMEDOUT) {
-			ret = wait_look(wait);
-			if (ret)
-				break;
-		}
-	}
-	__atomic_store_n(&vcpu->channel->vmm_sleeps, 0, __ATOMIC_SEQ_CST);
-	return ret;
-}
-
-/* The same, woken by the done eventfd, so that the signals in signal_fd can be waited for as well. */
+/* As wait_sleep(), woken by the done eventfd, so that the signals in signal_fd can be waited for as well. */
 static int wait_poll_fds(struct wait *wait)
 {
-	struct vcpu *vcpu = wait->vcpu;
+	struct vcpu *vcpu = wait->run;
 	struct pollfd fds[3] = { { .fd = vcpu->done_fd, .events = POLLIN },
 				 { .fd = vcpu->vm->shadow->socket },
 				 { .fd = vcpu->signal_fd, .events = POLLIN } };
@@ -195,19 +64,19 @@ static int wait_poll_fds(struct wait *wait)
 	uint32_t word;
 	int ret = 0;
 
-	__atomic_store_n(&vcpu->channel->vmm_sleeps, 2, __ATOMIC_SEQ_CST);
+	__atomic_store_n(wait->sleeps, 2, __ATOMIC_SEQ_CST);
 	for (;;) {
 		int n;
 
-		word = load_word(vcpu);
-		if (word_idle(word))
+		word = wait_word(wait);
+		if (wait_is_over(wait, word))
 			break;
 		if (wait_wants_stop(wait, word)) {
 			wait_stop(wait);
 			continue;
 		}
 		fds[0].revents = fds[1].revents = fds[2].revents = 0;
-		n = poll(fds, wait->stopped ? 2 : 3, LOOK_INTERVAL);
+		n = poll(fds, wait->stopped ? 2 : 3, WAIT_LOOK_MS);
 		if (n < 0 && errno == EINTR && !wait->stopped)
 			wait_stop(wait);
 		if (n > 0 && (fds[0].revents & POLLIN) && read(vcpu->done_fd, &count, sizeof(count)) < 0 &&
@@ -221,7 +90,7 @@ static int wait_poll_fds(struct wait *wait)
 				break;
 		}
 	}
-	__atomic_store_n(&vcpu->channel->vmm_sleeps, 0, __ATOMIC_SEQ_CST);
+	__atomic_store_n(wait->sleeps, 0, __ATOMIC_SEQ_CST);
 	return ret;
 }
 
@@ -284,18 +153,16 @@ static int64_t run_answer(struct vcpu *vcpu)
 
 static int64_t run_ring(struct vcpu *vcpu, bool with_fds)
 {
-	struct wait wait = { .vcpu = vcpu, .interruptible = true };
+	struct wait wait = wait_of(vcpu);
 	int ret;
 
 	vcpu->channel->stop = 0;
-	wait.ignored = load_word(vcpu) & 0xff00;
+	wait.run = vcpu;
+	wait.ignored = wait_word(&wait) & 0xff00;
 	vcpu->finished = false;
 	vcpu->rung = true;
 	ring(vcpu, CHANNEL_RUN);
-	if (with_fds)
-		ret = wait_poll_fds(&wait);
-	else
-		ret = wait_poll(&wait) ? 0 : wait_futex(&wait);
+	ret = with_fds ? wait_poll_fds(&wait) : wait_answer(&wait);
 	if (ret) {
 		vcpu->rung = false;
 		return run_dead(vcpu);
@@ -335,13 +202,14 @@ static int64_t run_masked(struct vcpu *vcpu)
  */
 static void finish_run_below(struct vcpu *vcpu)
 {
-	struct wait wait = { .vcpu = vcpu, .interruptible = true };
+	struct wait wait = wait_of(vcpu);
 
 	if (!vcpu->rung || vcpu->finished)
 		return;
-	if (!word_idle(load_word(vcpu))) {
+	wait.run = vcpu;
+	if (!wait_is_over(&wait, wait_word(&wait))) {
 		wait_stop(&wait);
-		if (wait_futex(&wait)) {
+		if (wait_sleep(&wait)) {
 			vcpu->finished_ret = run_dead(vcpu);
 			vcpu->finished = true;
 			return;
@@ -372,8 +240,6 @@ static int64_t vcpu_run(struct vcpu *vcpu)
 	if (atomic_load(&vcpu->vm->shadow->dead)) {
 		ret = run_dead(vcpu);
 	} else {
-		if (!vcpu->poll.cpus)
-			count_cpus(&vcpu->poll);
 		last_run = vcpu->memfd;
 		__atomic_store_n(run_byte(vcpu, CHANNEL_NOTE_BYTE), 0, __ATOMIC_SEQ_CST);
 		signal_vcpu = vcpu; /* from here on a handler leaves its mark */
@@ -397,7 +263,7 @@ static int64_t vcpu_run(struct vcpu *vcpu)
 static int64_t call_locked(struct vcpu *vcpu, uint8_t bell, uint32_t nr, uint64_t arg)
 {
 	struct channel_vcpu *channel = vcpu->channel;
-	struct wait wait = { .vcpu = vcpu };
+	struct wait wait = wait_of(vcpu);
 	struct payload p;
 	uint32_t size;
 	int64_t ret;
@@ -412,7 +278,7 @@ static int64_t call_locked(struct vcpu *vcpu, uint8_t bell, uint32_t nr, uint64_
 	channel->size = p.in_size;
 	clock_gettime(CLOCK_MONOTONIC, &wait.since);
 	ring(vcpu, bell);
-	if (!wait_poll(&wait) && wait_futex(&wait))
+	if (wait_answer(&wait))
 		return set_dead(vcpu);
 	size = __atomic_load_n(&channel->size, __ATOMIC_SEQ_CST);
 	ret = __atomic_load_n(&channel->ret, __ATOMIC_SEQ_CST);
@@ -536,8 +402,7 @@ int vcpu_create(struct vm *vm, uint32_t id, int *fd)
 	vcpu->vm = vm;
 	vcpu->id = id;
 	vcpu->memfd = vcpu->kick_fd = vcpu->done_fd = vcpu->signal_fd = -1;
-	vcpu->poll.spins = SPINS_MAX / 8;
-	vcpu->poll.yields = YIELDS_MAX / 2;
+	wait_init(&vcpu->adapt);
 	pthread_mutexattr_init(&attr);
 	pthread_mutexattr_settype(&attr, PTHREAD_MUTEX_ERRORCHECK);
 	pthread_mutex_init(&vcpu->lock, &attr);
@@ -549,8 +414,11 @@ int vcpu_create(struct vm *vm, uint32_t id, int *fd)
 		request.fds[2] = vcpu->done_fd;
 		pthread_mutex_lock(&vm->shadow->lock);
 		ret = shadow_request_locked(vm->shadow, &request);
-		if (ret >= 0 && vm->ring_fd < 0) /* under the lock: the shadow, too, takes the first one's */
+		/* Under the lock: the shadow, too, takes the first one's. */
+		if (ret >= 0 && vm->ring_fd < 0) {
 			vm->ring_fd = private_fd(fcntl(vcpu->memfd, F_DUPFD_CLOEXEC, 0));
+			irq_bell_open(vm, vcpu); /* without it interrupts go by the socket */
+		}
 		pthread_mutex_unlock(&vm->shadow->lock);
 	}
 	if (ret >= 0) {

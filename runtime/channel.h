@@ -17,7 +17,7 @@
 #include <linux/kvm.h>
 #include <linux/types.h>
 
-#define CHANNEL_VERSION 2	  /* raised with each change that the other side must know of */
+#define CHANNEL_VERSION 3	  /* raised with each change that the other side must know of */
 #define CHANNEL_PAYLOAD_MAX 65536 /* bytes after struct channel_msg */
 #define CHANNEL_FDS_MAX 4
 
@@ -85,7 +85,7 @@ struct channel_hello {
 	__u32 abi_version; /* of the shim */
 	__u32 pid;	   /* the shadow's, in its parent's pid namespace where known, else 0 */
 	__u32 namespaces;  /* CLONE_NEW* bits in force */
-	__u32 reserved;
+	__u32 tsc_khz;	   /* of the host */
 };
 
 struct channel_memory {
@@ -136,6 +136,26 @@ struct channel_vcpu {
 	__u32 reserved[7];
 	/* payload at CHANNEL_VCPU_OFFSET + 4096 */
 };
+
+/*
+ * The interrupt bell, in the first vCPU's area alone: KVM_IRQ_LINE, KVM_IRQ_LINE_STATUS and KVM_SIGNAL_MSI of threads that run no vCPU. The
+ * VMM fills in the call, sets bell from IDLE to RUNG and writes that vCPU's kick eventfd, unless a thread of the shadow looks at
+ * bell anyway (polled) and is done soon. Who does the call sets bell to TAKEN, and to IDLE when ret, size and payload are the answer.
+ */
+#define CHANNEL_IRQ_PAYLOAD 32 /* bytes: struct kvm_msi; struct kvm_irq_level has fewer */
+enum channel_irq_bell { CHANNEL_IRQ_IDLE, CHANNEL_IRQ_RUNG, CHANNEL_IRQ_TAKEN };
+
+struct channel_irq {
+	__u32 bell;	  /* enum channel_irq_bell; the VMM's futex */
+	__u32 vmm_sleeps; /* VMM -> shadow: FUTEX_WAKE when done */
+	__u32 polled;	  /* shadow -> VMM: so many threads look at bell */
+	__u32 nr;	  /* the KVM ioctl's number */
+	__u32 size;	  /* in: bytes of payload handed over; out: bytes to hand back */
+	__s32 ret;	  /* the ioctl's result or a negative errno */
+	__u32 reserved[2];
+	__u8 payload[CHANNEL_IRQ_PAYLOAD];
+};
+#define CHANNEL_IRQ_OFFSET (CHANNEL_VCPU_OFFSET + 128)
 #define CHANNEL_PAYLOAD_OFFSET (CHANNEL_VCPU_OFFSET + 4096)
 
 #endif

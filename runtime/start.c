@@ -129,6 +129,7 @@ static void say_hello(const struct sandbox *sandbox, const struct umbra_info *in
 		.abi_version = info->abi_version,
 		.pid = sandbox->pid,
 		.namespaces = sandbox->namespaces,
+		.tsc_khz = info->tsc_khz,
 	};
 
 	if (channel_send(sandbox->control_fd, &msg, &hello, sizeof(hello), NULL, 0))

@@ -303,7 +303,7 @@ int vcpu_init(struct vcpu *vcpu, struct vm *vm, uint32_t id)
 	vcpu->xcr0_guest_bits = 0;
 	vcpu->efer_guest_bits = 1; /* SCE */
 	vcpu->mp_state = vm_has_lapics(vm) && !vcpu_is_bsp(vcpu) ? KVM_MP_STATE_UNINITIALIZED : KVM_MP_STATE_RUNNABLE;
-	vcpu->spin = 64;
+	vcpu->spin_us = 20;
 	vcpu_reset(vcpu, false);
 	ret = msr_init(vcpu);
 	if (ret < 0)

@@ -18,6 +18,7 @@
 #define VM_MAX_SLOTS 509		   /* KVM_CAP_NR_MEMSLOTS; slot n of the KVM API is region n of the shim */
 #define VM_MAX_ROUTES 4096		   /* KVM_CAP_IRQ_ROUTING: GSIs; as many as KVM */
 
+struct channel_irq;
 struct irqchip;
 struct vcpu;
 
@@ -81,13 +82,14 @@ struct vm {
 	struct kvm_coalesced_mmio_ring *ring;		   /* C: in the first vCPU's area, shared with the VMM */
 	atomic_uint ring_lock;				   /* of ring's end and coalesced_writes */
 	uint64_t coalesced_writes;			   /* counter; read by others without a lock */
-	struct lock irq_lock;				   /* inside every other lock; see irqchip.h */
-	struct irq_routes *routes;			   /* irq_lock */
-	struct eventfds *eventfds;			   /* own lock: see routing.h */
-	struct vcpu *vcpu[VM_MAX_VCPUS];		   /* A: set once */
-	atomic_uint vcpus;				   /* A */
-	bool pause_loops;				   /* C: the hardware tells loops of PAUSE from one */
-	bool created;					   /* V: KVM_CREATE_VM done */
+	struct channel_irq *irq_bell;	 /* A: set once; in the first vCPU's area, shared with the VMM */
+	struct lock irq_lock;		 /* inside every other lock; see irqchip.h */
+	struct irq_routes *routes;	 /* irq_lock */
+	struct eventfds *eventfds;	 /* own lock: see routing.h */
+	struct vcpu *vcpu[VM_MAX_VCPUS]; /* A: set once */
+	atomic_uint vcpus;		 /* A */
+	bool pause_loops;		 /* C: the hardware tells loops of PAUSE from one */
+	bool created;			 /* V: KVM_CREATE_VM done */
 	bool split_irqchip;	   /* V, set before the first vCPU: LAPICs in the shadow, PIC and I/O APIC in the VMM */
 	struct irqchip *irqchip;   /* V, set before the first vCPU: PIC and I/O APIC in the shadow too */
 	uint32_t ioapic_pins;	   /* V: KVM_CAP_SPLIT_IRQCHIP's argument */

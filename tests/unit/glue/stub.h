@@ -13,4 +13,12 @@ enum stub_mode {
 	STUB_BAD_OFFSET, /* io.data_offset far outside */
 };
 
+/* kvm_irq_level.irq: what its interrupt bell does. */
+enum stub_irq {
+	STUB_IRQ_LATE = 1000, /* so that the caller sleeps */
+	STUB_IRQ_BAD_SIZE,
+	STUB_IRQ_BAD_RET,
+	STUB_IRQ_KILLED,
+};
+
 #endif

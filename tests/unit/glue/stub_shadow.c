@@ -216,8 +216,58 @@ static void *vcpu_thread(void *arg)
 	return NULL;
 }
 
+/*
+ * The interrupt bell, with a third status. The interrupt says what the stub does. Whoever polls the bell needs no kick: here every other
+ * call finds it polled.
+ */
+static void answer_bell(struct channel_irq *irq)
+{
+	struct kvm_irq_level *level = (struct kvm_irq_level *)irq->payload;
+	bool is_sound = irq->nr == KVM_IRQ_LINE_STATUS && irq->size == sizeof(*level);
+
+	switch (level->irq) {
+	case STUB_IRQ_LATE:
+		usleep(300000);
+		break;
+	case STUB_IRQ_BAD_SIZE:
+		irq->size = sizeof(*level) + 1;
+		break;
+	case STUB_IRQ_BAD_RET:
+		irq->ret = -5000;
+		return;
+	case STUB_IRQ_KILLED:
+		kill(getpid(), SIGKILL);
+	}
+	level->status = 3;
+	irq->size = is_sound ? irq->size : 0;
+	irq->ret = is_sound ? 0 : -EINVAL;
+}
+
+static void *bell_thread(void *arg)
+{
+	struct stub_vcpu *v = arg;
+	struct channel_irq *irq = (struct channel_irq *)((uint8_t *)v->run + CHANNEL_IRQ_OFFSET);
+	struct pollfd pfd = { .fd = v->kick_fd, .events = POLLIN };
+
+	for (;;) {
+		/* Not read: the vCPU's thread looks at it, too. */
+		while ((!irq->polled && poll(&pfd, 1, 1) < 1) ||
+		       __atomic_load_n(&irq->bell, __ATOMIC_SEQ_CST) != CHANNEL_IRQ_RUNG)
+			usleep(100);
+		irq->bell = CHANNEL_IRQ_TAKEN;
+		answer_bell(irq);
+		irq->polled = !irq->polled;
+		__atomic_store_n(&irq->bell, CHANNEL_IRQ_IDLE, __ATOMIC_SEQ_CST);
+		if (__atomic_load_n(&irq->vmm_sleeps, __ATOMIC_SEQ_CST))
+			syscall(SYS_futex, &irq->bell, FUTEX_WAKE, 1, NULL, NULL, 0);
+	}
+	return NULL;
+}
+
 static int create_vcpu(const int *fds)
 {
+	static bool has_bell;
+	pthread_t thread;
 	struct stub_vcpu *v = calloc(1, sizeof(*v));
 	uint8_t *area = mmap(NULL, CHANNEL_VCPU_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fds[0], 0);
 
@@ -228,6 +278,9 @@ static int create_vcpu(const int *fds)
 	v->payload = area + CHANNEL_PAYLOAD_OFFSET;
 	v->kick_fd = fds[1];
 	v->done_fd = fds[2];
+	if (!has_bell && pthread_create(&thread, NULL, bell_thread, v))
+		return -EAGAIN;
+	has_bell = true;
 	return -pthread_create(&v->thread, NULL, vcpu_thread, v);
 }
 

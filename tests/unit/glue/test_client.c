@@ -161,7 +161,7 @@ START_TEST(calls)
 	ck_assert_int_eq(ioctl(vcpu, KVM_SMI, 0), -1);
 	ck_assert_int_eq(errno, ENOTTY);
 	ck_assert_int_eq(ioctl(vm, KVM_IRQ_LINE_STATUS, &level), 0);
-	ck_assert_int_eq(level.status, 1);
+	ck_assert_int_eq(level.status, 3);
 	/* Too small a list: the true count comes back with the error. */
 	ck_assert_int_eq(ioctl(kvm, KVM_GET_SUPPORTED_CPUID, cpuid), -1);
 	ck_assert_int_eq(errno, E2BIG);
@@ -188,14 +188,14 @@ static void *irq_line_thread(void *status)
 	return NULL;
 }
 
-/* By the doorbell (2) from the thread that has run a vCPU, while there is one; else by the socket (1). */
+/* By the doorbell (2) from the thread that has run a vCPU, while there is one; else by the VM's bell (3). */
 START_TEST(interrupts_by_doorbell)
 {
 	pthread_t thread;
 	uint32_t status;
 	int second, third;
 
-	ck_assert_uint_eq(irq_line_status(), 1);
+	ck_assert_uint_eq(irq_line_status(), 3);
 	ck_assert_int_eq(ioctl(vcpu, KVM_RUN, 0), 0);
 	ck_assert_uint_eq(irq_line_status(), 2);
 	ck_assert_int_eq(ioctl(vm, KVM_IRQ_LINE_STATUS, NULL), -1);
@@ -204,7 +204,7 @@ START_TEST(interrupts_by_doorbell)
 	ck_assert_uint_eq(irq_line_status(), 2);
 	ck_assert_int_eq(pthread_create(&thread, NULL, irq_line_thread, &status), 0);
 	pthread_join(thread, NULL);
-	ck_assert_uint_eq(status, 1);
+	ck_assert_uint_eq(status, 3);
 	/* On the vCPU's own descriptor it is no call at all. */
 	ck_assert_int_eq(ioctl(vcpu, KVM_IRQ_LINE_STATUS, &(struct kvm_irq_level) { 0 }), -1);
 	ck_assert_int_eq(errno, ENOTTY);
@@ -213,11 +213,38 @@ START_TEST(interrupts_by_doorbell)
 	third = ioctl(second, KVM_CREATE_VCPU, 0);
 	ck_assert_int_ge(third, 0);
 	close(vcpu);
-	ck_assert_uint_eq(irq_line_status(), 1);
+	ck_assert_uint_eq(irq_line_status(), 3);
 	ck_assert_int_eq(dup2(third, vcpu), vcpu);
-	ck_assert_uint_eq(irq_line_status(), 1);
+	ck_assert_uint_eq(irq_line_status(), 3);
 	close(third);
 	close(second);
+}
+END_TEST
+
+/* The VM's bell: from its first vCPU on; polled or not, late, and with nonsense or nothing as the answer. */
+START_TEST(interrupts_by_bell)
+{
+	static const uint32_t last[] = { STUB_IRQ_BAD_SIZE, STUB_IRQ_BAD_RET, STUB_IRQ_KILLED };
+	struct kvm_irq_level level = { .irq = 4, .level = 1 };
+	int second = ioctl(kvm, KVM_CREATE_VM, 0);
+
+	ck_assert_int_eq(ioctl(second, KVM_IRQ_LINE_STATUS, &level), 0);
+	ck_assert_int_eq(level.status, 1);
+	close(second);
+	for (int i = 0; i < 20; i++)
+		ck_assert_uint_eq(irq_line_status(), 3);
+	level = (struct kvm_irq_level) { .irq = STUB_IRQ_LATE };
+	ck_assert_int_eq(ioctl(vm, KVM_IRQ_LINE_STATUS, &level), 0);
+	ck_assert_int_eq(level.status, 3);
+	ck_assert_int_eq(ioctl(vm, KVM_IRQ_LINE_STATUS, NULL), -1);
+	ck_assert_int_eq(errno, EFAULT);
+	ck_assert_int_eq(ioctl(vm, KVM_SIGNAL_MSI, &(struct kvm_msi) { 0 }), -1);
+	ck_assert_int_eq(errno, EINVAL); /* the stub's */
+	for (int i = 0; i < 2; i++) {
+		level = (struct kvm_irq_level) { .irq = last[_i] };
+		ck_assert_int_eq(ioctl(vm, KVM_IRQ_LINE_STATUS, &level), -1);
+		ck_assert_int_eq(errno, EIO);
+	}
 }
 END_TEST
 
@@ -763,6 +790,7 @@ int main(void)
 	tcase_add_test(kvm_case, ring);
 	tcase_add_test(kvm_case, calls);
 	tcase_add_test(kvm_case, interrupts_by_doorbell);
+	tcase_add_loop_test(kvm_case, interrupts_by_bell, 0, 3);
 	tcase_add_test(kvm_case, routes);
 	tcase_add_test(kvm_case, descriptors);
 	tcase_add_test(kvm_case, second_vm);
