@@ -11,18 +11,22 @@
 #include <unistd.h>
 
 #include "fault.h"
+#include "irq_bell.h"
+#include "lock.h"
 #include "sandbox.h"
 #include "sys.h"
 #include "vcpu.h"
 
 /*
- * The event thread: eventfds of the VMM become interrupts (irqfd) or requests to stop KVM_RUN (kick). The control thread
- * changes the set; an irqfd that is taken out raises nothing any more once that call is back.
+ * The event thread: eventfds of the VMM become interrupts (irqfd), requests to stop KVM_RUN or calls of the interrupt bell (kick). The
+ * control thread changes the set; an irqfd that is taken out raises nothing any more once that call is back. The threads of halted
+ * vCPUs take events out of the same set (halt_poll.c); each event is for one of them all.
  * The time it sleeps at most is the PIT's: no timer needs a thread or a descriptor of its own.
  */
 
 #define IRQFDS_MAX 1024
 #define EVENTS 16
+#define EVENTS_POLLED 4
 #define TAG_IRQFD (1ull << 63)
 #define TAG_WAKE (1ull << 62)
 #define NS_PER_SEC 1000000000
@@ -37,7 +41,7 @@ struct irqfd {
 };
 
 struct eventfds {
-	pthread_mutex_t lock; /* protects irqfd[], irqfds */
+	struct lock lock; /* protects irqfd[], irqfds */
 	int epoll;
 	int wake_fd; /* eventfd: the PIT's time has changed */
 	pthread_t thread;
@@ -75,23 +79,23 @@ static void irqfd_raise(struct vm *vm, const struct irqfd *irqfd)
 		routing_set_irq(vm, irqfd->gsi, 0);
 }
 
-static void irqfd_event(struct vm *vm, uint64_t tag)
+static void irqfd_event(struct vm *vm, uint64_t tag, bool may_read)
 {
 	struct eventfds *events = vm->eventfds;
 	struct irqfd *irqfd = &events->irqfd[(uint32_t)tag % IRQFDS_MAX];
 
 	/* Held across the interrupt, so that a deassign cannot come in between. */
-	pthread_mutex_lock(&events->lock);
+	lock_take(&events->lock);
 	if (irqfd->fd >= 0 && irqfd_tag(events, irqfd) == tag) {
-		if (irqfd->drain)
+		if (may_read && irqfd->drain)
 			drain(irqfd->fd);
 		irqfd_raise(vm, irqfd);
 		atomic_fetch_add_explicit(&vm->irqfd_interrupts, 1, memory_order_relaxed);
 	}
-	pthread_mutex_unlock(&events->lock);
+	lock_drop(&events->lock);
 }
 
-static void kick_event(struct vm *vm, uint64_t tag)
+static void kick_event(struct vm *vm, uint64_t tag, bool may_read)
 {
 	struct eventfds *events = vm->eventfds;
 	struct vcpu *vcpu;
@@ -99,10 +103,36 @@ static void kick_event(struct vm *vm, uint64_t tag)
 	if (tag >= VM_MAX_VCPUS)
 		return;
 	vcpu = __atomic_load_n(&events->kick[tag], __ATOMIC_ACQUIRE);
-	/* Drained first: a kick after this look at stop is an edge again. */
-	drain(vcpu->kick_fd);
+	/* Drained first: a kick after this look at stop and the bell is an edge again. */
+	if (may_read)
+		drain(vcpu->kick_fd);
 	if (__atomic_load_n(&vcpu->channel->stop, __ATOMIC_SEQ_CST))
 		vcpu_notify(vcpu, VCPU_REQ_STOP);
+	irq_bell_serve(vm);
+}
+
+static void event_take(struct vm *vm, uint64_t tag, bool may_read)
+{
+	if (tag & TAG_IRQFD)
+		irqfd_event(vm, tag, may_read);
+	else if (!(tag & TAG_WAKE))
+		kick_event(vm, tag, may_read);
+	else if (may_read)
+		drain(vm->eventfds->wake_fd);
+}
+
+/*
+ * A vCPU thread may not read. What it takes stays readable, which nobody minds: the set watches for edges. The event thread's own wake-up
+ * is not taken from it.
+ */
+void eventfds_poll(struct vm *vm)
+{
+	static const struct sys_timespec at_once = { 0, 0 };
+	struct epoll_event event[EVENTS_POLLED];
+	long n = sys_call5(__NR_epoll_pwait2, vm->eventfds->epoll, (long)event, EVENTS_POLLED, (long)&at_once, 0);
+
+	for (long i = 0; i < n; i++)
+		event_take(vm, event[i].data.u64, false);
 }
 
 void eventfds_wake(struct vm *vm)
@@ -131,14 +161,8 @@ static void *event_thread(void *opaque)
 
 		if (n < 0 && errno != EINTR)
 			sandbox_die("event thread: epoll_pwait2 failed");
-		for (int i = 0; i < n; i++) {
-			if (event[i].data.u64 & TAG_IRQFD)
-				irqfd_event(vm, event[i].data.u64);
-			else if (event[i].data.u64 & TAG_WAKE)
-				drain(vm->eventfds->wake_fd);
-			else
-				kick_event(vm, event[i].data.u64);
-		}
+		for (int i = 0; i < n; i++)
+			event_take(vm, event[i].data.u64, true);
 	}
 	return NULL;
 }
@@ -171,7 +195,6 @@ int eventfds_start(struct vm *vm)
 
 	if (!events)
 		return -ENOMEM;
-	pthread_mutex_init(&events->lock, NULL);
 	ret = events_open(events);
 	if (ret) {
 		events_free(events);
@@ -279,6 +302,8 @@ static int irqfd_deassign(struct vm *vm, const struct kvm_irqfd *args, uint32_t 
 			continue;
 		/* The VMM holds the same file: closing our number alone would leave it in the set. */
 		epoll_ctl(events->epoll, EPOLL_CTL_DEL, irqfd->fd, NULL);
+		if (irqfd->drain) /* nothing of ours is left for who waits for it next */
+			drain(irqfd->fd);
 		close(irqfd->fd);
 		irqfd->fd = -1;
 		if (irqfd->resample_fd < 0)
@@ -306,11 +331,11 @@ int eventfds_irqfd(struct vm *vm, const struct kvm_irqfd *irqfd, uint32_t cookie
 		if (*fd < 0 || (irqfd->flags & KVM_IRQFD_FLAG_RESAMPLE && *resample_fd < 0))
 			return -EBADF;
 	}
-	pthread_mutex_lock(&events->lock);
+	lock_take(&events->lock);
 	if (irqfd->flags & KVM_IRQFD_FLAG_DEASSIGN)
 		ret = irqfd_deassign(vm, irqfd, cookie);
 	else
 		ret = irqfd_assign(vm, irqfd, cookie, fd, resample_fd);
-	pthread_mutex_unlock(&events->lock);
+	lock_drop(&events->lock);
 	return ret;
 }

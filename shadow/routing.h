@@ -35,6 +35,8 @@ void routing_scan_eoi(struct vcpu *vcpu);
 
 /* eventfds.c: the event thread */
 int eventfds_start(struct vm *vm);
+/* What the event thread does, on a vCPU thread: events that are there, without waiting for any. No vector registers. */
+void eventfds_poll(struct vm *vm);
 void eventfds_wake(struct vm *vm); /* the event thread asks irqchip_timer() again; any thread */
 int eventfds_irqfd(struct vm *vm, const struct kvm_irqfd *irqfd, uint32_t cookie, int *fd, int *resample_fd);
 int eventfds_ioeventfd(struct vm *vm, const struct kvm_ioeventfd *args, uint32_t cookie, int *fd);

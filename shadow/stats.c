@@ -85,7 +85,7 @@ static void stats_line(int fd, const char *what, const char *name, uint64_t valu
 /* The counters belong to running threads: each is read once, nothing more is promised. */
 void stats_print(struct vm *vm, int fd)
 {
-	uint64_t exits[VMEXIT_REASONS] = { 0 }, user = 0, shim = 0, runs = 0;
+	uint64_t exits[VMEXIT_REASONS] = { 0 }, user = 0, shim = 0, runs = 0, polls = 0, polls_ended = 0;
 	uint32_t count = atomic_load(&vm->vcpus);
 
 	for (uint32_t i = 0; i < count; i++) {
@@ -96,6 +96,8 @@ void stats_print(struct vm *vm, int fd)
 		user += vcpu->exits_user;
 		shim += vcpu->exits_shim_calls;
 		runs += vcpu->exits_runs;
+		polls += vcpu->halt.polls;
+		polls_ended += vcpu->halt.polls_ended;
 	}
 	for (int n = 0; n < VMEXIT_REASONS; n++)
 		if (exits[n])
@@ -105,6 +107,8 @@ void stats_print(struct vm *vm, int fd)
 		stats_line(fd, "coalesced writes", "", vm->coalesced_writes);
 	stats_line(fd, "runs", "", runs);
 	stats_line(fd, "calls of the shim's RUN", "", shim);
+	stats_line(fd, "halts polled", "", polls);
+	stats_line(fd, "halts that ended while polled", "", polls_ended);
 	stats_line(fd, "ioeventfd signals", "", atomic_load(&vm->ioeventfd_signals));
 	stats_line(fd, "irqfd interrupts", "", atomic_load(&vm->irqfd_interrupts));
 }

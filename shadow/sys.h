@@ -36,6 +36,19 @@ static inline long sys_call4(long nr, long a, long b, long c, long d)
 	return ret;
 }
 
+static inline long sys_call5(long nr, long a, long b, long c, long d, long e)
+{
+	register long r10 __asm__("r10") = d;
+	register long r8 __asm__("r8") = e;
+	long ret;
+
+	__asm__ volatile("syscall"
+			 : "=a"(ret)
+			 : "a"(nr), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8)
+			 : "rcx", "r11", "memory");
+	return ret;
+}
+
 static inline long sys_lseek(int fd, long offset, int whence)
 {
 	return sys_call3(__NR_lseek, fd, offset, whence);

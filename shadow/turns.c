@@ -35,6 +35,16 @@ static bool in_use(const struct vm *vm)
 	return atomic_load_explicit(&vm->vcpus, memory_order_relaxed) > vm->turns.cpus;
 }
 
+void turns_poll(struct vm *vm, int by)
+{
+	atomic_fetch_add(&vm->turns.polling, (unsigned int)by);
+}
+
+bool turns_cpu_is_free(struct vm *vm)
+{
+	return !in_use(vm) || atomic_load(&vm->turns.running) + atomic_load(&vm->turns.polling) <= vm->turns.cpus;
+}
+
 static void count(struct vcpu *vcpu)
 {
 	vcpu->turn.counted = true;

@@ -15,6 +15,7 @@ struct vm_turns {
 	atomic_uint running; /* A: vCPUs in the guest, about to be, or with the VMM */
 	atomic_uint parked;  /* A: vCPUs that wait for a turn */
 	atomic_uint workers; /* A: those of them that did not spin when their last one ended */
+	atomic_uint polling; /* A: halted vCPUs whose threads look for work */
 	atomic_uint ticket;  /* A: next number in the queue */
 };
 
@@ -26,12 +27,14 @@ struct vcpu_turn {
 	_Atomic uint32_t ticket; /* A: its place, while it waits */
 };
 
-void turns_vcpu_added(struct vm *vm); /* control thread */
-void turns_begin(struct vcpu *vcpu);  /* KVM_RUN begins, a halt is over */
-void turns_end(struct vcpu *vcpu);    /* halted, or back to the VMM for longer */
-void turns_look(struct vcpu *vcpu);   /* before an entry: is the turn over? */
-void turns_give(struct vcpu *vcpu);   /* it waits for another vCPU: the present turn is over at the next look */
-bool turns_spin(struct vcpu *vcpu);   /* the same, of its own accord; true: there is one to give the turn to */
-void turns_let_go(struct vcpu *vcpu); /* any thread: whoever it is that waits, it waits no longer */
+void turns_vcpu_added(struct vm *vm);	/* control thread */
+void turns_begin(struct vcpu *vcpu);	/* KVM_RUN begins, a halt is over */
+void turns_end(struct vcpu *vcpu);	/* halted, or back to the VMM for longer */
+void turns_poll(struct vm *vm, int by); /* 1: a halted vCPU begins to look for work, -1: it ends */
+bool turns_cpu_is_free(struct vm *vm);	/* is there one for each vCPU that runs or polls? */
+void turns_look(struct vcpu *vcpu);	/* before an entry: is the turn over? */
+void turns_give(struct vcpu *vcpu);	/* it waits for another vCPU: the present turn is over at the next look */
+bool turns_spin(struct vcpu *vcpu);	/* the same, of its own accord; true: there is one to give the turn to */
+void turns_let_go(struct vcpu *vcpu);	/* any thread: whoever it is that waits, it waits no longer */
 
 #endif

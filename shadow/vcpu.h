@@ -4,6 +4,7 @@
 
 #include "channel.h"
 #include "exit.h"
+#include "halt_poll.h"
 #include "lapic.h"
 #include "steal.h"
 #include "turns.h"
@@ -117,10 +118,11 @@ struct vcpu {
 	uint64_t soft_rip;	 /* and at this */
 	uint64_t exits_runs;	 /* KVM_RUN calls */
 	void *call_buf;		 /* private copy of a call's payload */
-	uint32_t spin;		 /* how long waiting for the bell without sleep pays */
+	uint32_t spin_us;	 /* how long waiting for the bell without sleep pays */
 	atomic_uint pv_unhalt;	 /* A: KVM_HC_KICK_CPU */
 	struct vcpu_steal steal; /* steal.h */
 	struct vcpu_turn turn;	 /* turns.h */
+	struct vcpu_halt halt;	 /* halt_poll.h */
 	atomic_uint gate;	 /* A: futex: 0 until the new thread may begin, or must end */
 };
 

@@ -17,8 +17,9 @@
 #include "sys.h"
 #include "vcpu.h"
 
-#define SPIN_MIN 16
-#define SPIN_MAX 2048 /* PAUSEs */
+#define SPIN_MIN_US 5
+#define SPIN_MAX_US 100
+#define PAUSES 16 /* between two looks at the clock */
 #define YIELDS 4
 #define GATE_OPEN 1
 #define GATE_SHUT 2
@@ -183,12 +184,10 @@ static void sleep_until_notified(struct vcpu *vcpu)
 		ns = ticks * 1000000 / khz + 1;
 	timeout.sec = (int64_t)(ns / 1000000000);
 	timeout.nsec = (int64_t)(ns % 1000000000);
-	turns_end(vcpu);
 	atomic_store(&vcpu->wake, 1);
 	if (!atomic_load(&vcpu->requests))
 		sys_futex_wait(&vcpu->wake, 1, deadline ? &timeout : NULL, 0);
 	atomic_store(&vcpu->wake, 0);
-	turns_begin(vcpu);
 	steal_halted(vcpu, now, cpu_rdtsc(), deadline);
 }
 
@@ -206,6 +205,8 @@ bool vcpu_take_unhalt(struct vcpu *vcpu)
 /* Halted, or waiting for SIPI. EXIT_RESUME: runs again. */
 static int vcpu_block(struct vcpu *vcpu)
 {
+	uint64_t since = cpu_rdtsc();
+
 	for (;;) {
 		if (atomic_load(&vcpu->requests)) {
 			int ret = take_requests(vcpu);
@@ -216,9 +217,14 @@ static int vcpu_block(struct vcpu *vcpu)
 		timer_check(vcpu);
 		if (vcpu_is_halted(vcpu) && (vcpu_take_unhalt(vcpu) || vcpu_has_work(vcpu) || vcpu->debug_pending))
 			vcpu->mp_state = KVM_MP_STATE_RUNNABLE;
-		if (vcpu->mp_state == KVM_MP_STATE_RUNNABLE)
+		if (vcpu->mp_state == KVM_MP_STATE_RUNNABLE) {
+			halt_poll_adapt(vcpu, since);
+			turns_begin(vcpu);
 			return EXIT_RESUME;
-		sleep_until_notified(vcpu);
+		}
+		turns_end(vcpu);
+		if (!halt_poll(vcpu, since))
+			sleep_until_notified(vcpu);
 	}
 }
 
@@ -407,22 +413,41 @@ static uint32_t bell_of(uint32_t word)
 	return word >> (8 * CHANNEL_BELL_BYTE) & 0xff;
 }
 
-static bool bell_spin(struct vcpu *vcpu)
+static uint64_t us_to_ticks(const struct vcpu *vcpu, uint32_t us)
 {
-	for (uint32_t i = 0; smp && i < vcpu->spin; i++) {
-		if (bell_of(bell_word(vcpu)) != CHANNEL_IDLE) {
-			vcpu->spin = vcpu->spin < SPIN_MAX / 2 ? vcpu->spin * 2 : SPIN_MAX;
-			return true;
+	return (uint64_t)vcpu->vm->info.tsc_khz * us / 1000;
+}
+
+static bool bell_spin(struct vcpu *vcpu, uint64_t end)
+{
+	do {
+		for (int i = 0; i < PAUSES; i++) {
+			if (bell_of(bell_word(vcpu)) != CHANNEL_IDLE)
+				return true;
+			cpu_pause();
 		}
-		cpu_pause();
-	}
+		sys_sched_yield(); /* the VMM's thread may wait for this CPU */
+	} while (cpu_rdtsc() < end);
+	return false;
+}
+
+static bool bell_yield(struct vcpu *vcpu)
+{
 	for (int i = 0; i < YIELDS; i++) {
 		if (bell_of(bell_word(vcpu)) != CHANNEL_IDLE)
 			return true;
 		sys_sched_yield();
 	}
-	vcpu->spin = vcpu->spin > 2 * SPIN_MIN ? vcpu->spin / 2 : SPIN_MIN;
 	return false;
+}
+
+/* A ring that comes soon is worth spinning for, whether it was spun for this time or not. */
+static void bell_learn(struct vcpu *vcpu, uint64_t ticks)
+{
+	if (ticks > us_to_ticks(vcpu, SPIN_MAX_US))
+		vcpu->spin_us = vcpu->spin_us > 2 * SPIN_MIN_US ? vcpu->spin_us / 2 : SPIN_MIN_US;
+	else if (ticks > us_to_ticks(vcpu, vcpu->spin_us) / 2)
+		vcpu->spin_us = vcpu->spin_us < SPIN_MAX_US / 2 ? vcpu->spin_us * 2 : SPIN_MAX_US;
 }
 
 /*
@@ -431,14 +456,16 @@ static bool bell_spin(struct vcpu *vcpu)
  */
 static uint32_t bell_wait(struct vcpu *vcpu)
 {
+	uint64_t begin = cpu_rdtsc();
 	uint32_t word;
 
-	if (!bell_spin(vcpu)) {
+	if (!(smp && bell_spin(vcpu, begin + us_to_ticks(vcpu, vcpu->spin_us))) && !bell_yield(vcpu)) {
 		__atomic_store_n(&vcpu->channel->shadow_sleeps, 1, __ATOMIC_SEQ_CST);
 		while (word = bell_word(vcpu), bell_of(word) == CHANNEL_IDLE)
 			sys_futex_wait(vcpu->kvm, word, NULL, 1);
 		__atomic_store_n(&vcpu->channel->shadow_sleeps, 0, __ATOMIC_RELAXED);
 	}
+	bell_learn(vcpu, cpu_rdtsc() - begin);
 	return bell_of(bell_word(vcpu));
 }
 
@@ -612,8 +639,11 @@ int vcpu_create(struct vm *vm, uint32_t id, int memfd, int kick_fd, int done_fd)
 	ret = eventfds_add_vcpu(vcpu);
 	if (ret < 0)
 		goto join;
-	if (!n)
+	if (!n) {
 		vm->ring = (struct kvm_coalesced_mmio_ring *)((uint8_t *)vcpu->kvm + CHANNEL_RING_OFFSET);
+		__atomic_store_n(&vm->irq_bell, (struct channel_irq *)((uint8_t *)vcpu->kvm + CHANNEL_IRQ_OFFSET),
+				 __ATOMIC_RELEASE);
+	}
 	__atomic_store_n(&vm->vcpu[n], vcpu, __ATOMIC_RELEASE);
 	atomic_store(&vm->vcpus, n + 1);
 	gate_set(vcpu, GATE_OPEN);

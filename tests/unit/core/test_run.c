@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "machine.h"
+#include "msr.h"
 #include "sys.h"
 
 static void setup(void)
@@ -185,6 +186,118 @@ START_TEST(halted_until_timer)
 }
 END_TEST
 
+/* ---- halts that are polled ---- */
+
+static struct channel_irq irq;
+
+/* Without a kick: only a thread that looks at the bell finds it rung. */
+static void *ring_later(void *arg)
+{
+	struct kvm_msi msi = { .address_lo = 0xfee00000, .data = 0x45 };
+
+	(void)arg;
+	usleep(20000);
+	while (!__atomic_load_n(&irq.polled, __ATOMIC_SEQ_CST))
+		sched_yield();
+	memcpy(irq.payload, &msi, sizeof(msi));
+	irq.nr = KVM_SIGNAL_MSI;
+	irq.size = sizeof(msi);
+	__atomic_store_n(&irq.bell, CHANNEL_IRQ_RUNG, __ATOMIC_SEQ_CST);
+	return NULL;
+}
+
+static void let_poll(void)
+{
+	m.vm.turns.cpus = 2;
+	m.vcpu->halt.window_us = 10000000; /* longer than any wait here */
+}
+
+/* A request, or one that the bell brings, ends the poll; nobody sleeps. */
+START_TEST(halt_polled)
+{
+	static const uint8_t spurious[4] = { 0xff, 0x01, 0, 0 };
+	pthread_t thread;
+
+	let_poll();
+	m.vm.irq_bell = &irq;
+	lapic_mmio_write(m.vcpu, 0xf0, 4, spurious);
+	m.run->rflags |= X86_RFLAGS_IF;
+	pthread_create(&thread, NULL, _i ? ring_later : notify_later, (void *)(uintptr_t)VCPU_REQ_NMI);
+	fake_push(&m.fake, VMEXIT_HLT, 1);
+	machine_run(0, KVM_EXIT_SHUTDOWN);
+	pthread_join(thread, NULL);
+	ck_assert_uint_eq(m.vcpu->halt.polls, 1);
+	ck_assert_uint_eq(m.vcpu->halt.polls_ended, 1);
+	ck_assert_uint_eq(irq.polled, 0);
+	ck_assert_uint_eq(m.vm.turns.polling, 0);
+	if (_i)
+		machine_injected(1, UMBRA_EVENT_INTR, 0x45);
+	else
+		machine_injected(1, UMBRA_EVENT_NMI, 2);
+}
+END_TEST
+
+/* One CPU; the guest polls itself; both CPUs are needed by vCPUs that run; no window. */
+START_TEST(halt_not_polled)
+{
+	pthread_t thread;
+
+	let_poll();
+	switch (_i) {
+	case 0:
+		m.vm.turns.cpus = 1;
+		break;
+	case 1:
+		m.vcpu->msrs->poll_control = 0;
+		break;
+	case 2:
+		m.vm.vcpus = 3;
+		m.vm.vcpu[1] = m.vm.vcpu[2] = m.vcpu;
+		m.vm.turns.running = 2;
+		break;
+	case 3:
+		m.vcpu->halt.window_us = 0;
+		break;
+	}
+	pthread_create(&thread, NULL, notify_later, (void *)(uintptr_t)VCPU_REQ_NMI);
+	fake_push(&m.fake, VMEXIT_HLT, 1);
+	machine_run(0, KVM_EXIT_SHUTDOWN);
+	pthread_join(thread, NULL);
+	ck_assert_uint_eq(m.vcpu->halt.polls_ended, 0);
+	machine_injected(1, UMBRA_EVENT_NMI, 2);
+}
+END_TEST
+
+/* The timer's time is in the window: the poll ends with it. */
+START_TEST(halt_polled_until_timer)
+{
+	let_poll();
+	m.vcpu->lapic.timer_deadline_tsc = cpu_rdtsc() + (uint64_t)m.vm.info.tsc_khz * 20;
+	m.vcpu->mp_state = KVM_MP_STATE_HALTED;
+	ck_assert(halt_poll(m.vcpu, cpu_rdtsc()));
+	ck_assert_uint_ge(cpu_rdtsc(), m.vcpu->lapic.timer_deadline_tsc);
+	m.vcpu->halt.window_us = 100; /* and here it is not */
+	m.vcpu->lapic.timer_deadline_tsc = cpu_rdtsc() + (uint64_t)m.vm.info.tsc_khz * 10000;
+	ck_assert(!halt_poll(m.vcpu, cpu_rdtsc()));
+	ck_assert_uint_lt(cpu_rdtsc(), m.vcpu->lapic.timer_deadline_tsc);
+}
+END_TEST
+
+START_TEST(halt_window)
+{
+	static const struct {
+		unsigned int us, window;
+	} halts[] = { { 50, 10 },   { 50, 20 },	 { 50, 40 }, { 50, 80 }, { 50, 80 }, { 150, 160 }, { 190, 200 },
+		      { 199, 200 }, { 90, 200 }, { 250, 0 }, { 300, 0 }, { 5, 10 },  { 5, 10 } };
+
+	m.vm.info.tsc_khz = 4000000000u; /* so that the time which this test takes is less than a microsecond */
+	for (size_t i = 0; i < sizeof(halts) / sizeof(halts[0]); i++) {
+		halt_poll_adapt(m.vcpu, cpu_rdtsc() - halts[i].us * (uint64_t)(m.vm.info.tsc_khz / 1000));
+		ck_assert_msg(m.vcpu->halt.window_us == halts[i].window, "halt %zu: %u us", i, m.vcpu->halt.window_us);
+	}
+}
+END_TEST
+
 /* Many notifies from another thread against a vCPU that halts each time: a lost one would hang the test. */
 static atomic_uint rounds;
 
@@ -220,7 +333,7 @@ END_TEST
 
 static struct kvm_run *area;
 static struct channel_vcpu *channel;
-static int done_fd;
+static int done_fd, kick_fd;
 
 static void thread_vcpu(void)
 {
@@ -230,8 +343,9 @@ static void thread_vcpu(void)
 	area = mmap(NULL, CHANNEL_VCPU_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, memfd, 0);
 	channel = (struct channel_vcpu *)((uint8_t *)area + CHANNEL_VCPU_OFFSET);
 	done_fd = eventfd(0, 0);
+	kick_fd = eventfd(0, EFD_NONBLOCK);
 	m.vm.vcpus = 0;
-	ck_assert_int_eq(vcpu_create(&m.vm, 0, memfd, eventfd(0, EFD_NONBLOCK), done_fd), 0);
+	ck_assert_int_eq(vcpu_create(&m.vm, 0, memfd, kick_fd, done_fd), 0);
 }
 
 static int ring(uint8_t bell)
@@ -298,6 +412,44 @@ START_TEST(doorbell)
 }
 END_TEST
 
+static int ring_irq(struct channel_irq *bell, uint32_t nr, uint32_t size, bool sleep)
+{
+	const uint64_t one = 1;
+
+	bell->vmm_sleeps = sleep;
+	bell->nr = nr;
+	bell->size = size;
+	__atomic_store_n(&bell->bell, CHANNEL_IRQ_RUNG, __ATOMIC_SEQ_CST);
+	ck_assert_int_eq(write(kick_fd, &one, 8), 8);
+	for (;;) {
+		uint32_t value = __atomic_load_n(&bell->bell, __ATOMIC_SEQ_CST);
+
+		if (value == CHANNEL_IRQ_IDLE)
+			return bell->ret;
+		if (sleep)
+			sys_futex_wait(&bell->bell, value, NULL, 1);
+	}
+}
+
+/* The same rules as on the socket and at the doorbell; there is no LAPIC here. */
+START_TEST(interrupt_bell)
+{
+	struct channel_irq *bell = (struct channel_irq *)((uint8_t *)area + CHANNEL_IRQ_OFFSET);
+
+	for (int i = 0; i < 200; i++)
+		ck_assert_int_eq(ring_irq(bell, KVM_IRQ_LINE, sizeof(struct kvm_irq_level), _i), -ENXIO);
+	ck_assert_uint_eq(bell->size, 0);
+	ck_assert_int_eq(ring_irq(bell, KVM_IRQ_LINE, sizeof(struct kvm_irq_level) - 1, _i), -EINVAL);
+	ck_assert_int_eq(ring_irq(bell, KVM_SIGNAL_MSI, sizeof(struct kvm_msi), _i), -EINVAL);
+	ck_assert_int_eq(ring_irq(bell, KVM_SIGNAL_MSI, CHANNEL_IRQ_PAYLOAD + 1, _i), -EINVAL);
+	ck_assert_int_eq(ring_irq(bell, KVM_SIGNAL_MSI, UINT32_MAX, _i), -EINVAL);
+	ck_assert_int_eq(ring_irq(bell, KVM_CREATE_VM, 0, _i), -EINVAL);
+	ck_assert_int_eq(ring_irq(bell, 0, 0, _i), -EINVAL);
+	channel->vmm_sleeps = 0;
+	ck_assert_int_eq(ring(CHANNEL_RUN), 0); /* the vCPU has nothing to do with it */
+}
+END_TEST
+
 static void setup_thread(void)
 {
 	setup();
@@ -322,6 +474,8 @@ START_TEST(statistics)
 	ck_assert_ptr_nonnull(strstr(text, "umbra: exits SHUTDOWN 1\n"));
 	ck_assert_ptr_nonnull(strstr(text, "umbra: exits to the VMM 1\n"));
 	ck_assert_ptr_nonnull(strstr(text, "umbra: runs 1\n"));
+	ck_assert_ptr_nonnull(strstr(text, "umbra: halts polled 0\n"));
+	ck_assert_ptr_nonnull(strstr(text, "umbra: halts that ended while polled 0\n"));
 	ck_assert_ptr_nonnull(strstr(text, "umbra: ioeventfd signals 0\n"));
 	ck_assert_ptr_nonnull(strstr(text, "umbra: irqfd interrupts 0\n"));
 	ck_assert_ptr_null(strstr(text, "HLT"));
@@ -347,8 +501,13 @@ Suite *suite_run(void)
 	tcase_add_test(irqchip, sipi_alone);
 	tcase_add_loop_test(irqchip, halted_until_notified, 0, 2);
 	tcase_add_test(irqchip, halted_until_timer);
+	tcase_add_loop_test(irqchip, halt_polled, 0, 2);
+	tcase_add_loop_test(irqchip, halt_not_polled, 0, 4);
+	tcase_add_test(irqchip, halt_polled_until_timer);
+	tcase_add_test(irqchip, halt_window);
 	tcase_add_test(irqchip, no_lost_wake);
 	tcase_add_loop_test(thread, doorbell, 0, 3);
+	tcase_add_loop_test(thread, interrupt_bell, 0, 2);
 	tcase_add_test(plain, statistics);
 	suite_add_tcase(suite, plain);
 	suite_add_tcase(suite, irqchip);

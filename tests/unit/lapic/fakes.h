@@ -17,6 +17,8 @@ extern uint64_t fake_tsc;
 extern int64_t fake_ns; /* CLOCK_MONOTONIC */
 extern unsigned int fake_wakes;
 extern bool fake_has_x2apic, fake_has_deadline;
+extern bool fake_no_event_thread; /* it is there, but takes no event */
+extern struct call fake_call;	  /* the last vm_interrupt_call(); it returns -ENXIO */
 extern struct vm vm;
 extern struct vcpu *cpu;			/* vm.vcpu[0] */
 extern atomic_uint fake_notified[VM_MAX_VCPUS]; /* all requests since the last fake_clear() */

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "fakes.h"
+#include "irq_bell.h"
 
 /* irqfds, kicks and ioeventfds with real eventfds and the real event thread. */
 
@@ -195,6 +196,78 @@ START_TEST(kick)
 }
 END_TEST
 
+/* The interrupt bell is rung by the same eventfd. */
+START_TEST(bell)
+{
+	struct channel_irq irq = { .nr = KVM_SIGNAL_MSI, .size = 5, .payload = "hello" };
+
+	cpu->kick_fd = eventfd(0, 0);
+	ck_assert_int_eq(eventfds_add_vcpu(cpu), 0);
+	signal_fd(cpu->kick_fd); /* no bell yet */
+	nap(20);
+	ck_assert(!irq_bell_serve(&vm));
+	vm.irq_bell = &irq;
+	ck_assert(!irq_bell_serve(&vm)); /* not rung */
+	for (int i = 0; i < 20; i++) {
+		irq.size = 5;
+		__atomic_store_n(&irq.bell, CHANNEL_IRQ_RUNG, __ATOMIC_SEQ_CST);
+		signal_fd(cpu->kick_fd);
+		for (int n = 0; n < 2000 && __atomic_load_n(&irq.bell, __ATOMIC_SEQ_CST); n++)
+			nap(1);
+		ck_assert_uint_eq(irq.bell, CHANNEL_IRQ_IDLE);
+		ck_assert_int_eq(irq.ret, -ENXIO);
+		ck_assert_uint_eq(irq.size, 6);
+		ck_assert_mem_eq(irq.payload, "answer", 6);
+		ck_assert_uint_eq(fake_call.nr, KVM_SIGNAL_MSI);
+		ck_assert_uint_eq(fake_call.in_size, 5);
+	}
+	/* Someone else does it: it is done once. */
+	irq.bell = CHANNEL_IRQ_TAKEN;
+	ck_assert(!irq_bell_serve(&vm));
+	ck_assert_uint_eq(fake_notified[0], 0);
+}
+END_TEST
+
+static void setup_without_thread(void)
+{
+	fake_no_event_thread = true;
+	setup();
+}
+
+/* What a vCPU's thread takes out of the set while it polls. It reads nothing. */
+START_TEST(polled)
+{
+	int fd = eventfd(0, EFD_NONBLOCK);
+	uint64_t left;
+
+	ck_assert_int_eq(irqfd(fd, 1, 0, 10), 0);
+	cpu->kick_fd = eventfd(0, 0);
+	ck_assert_int_eq(eventfds_add_vcpu(cpu), 0);
+	eventfds_wake(&vm); /* the event thread's own: not for others, and in nobody's way */
+	for (unsigned int round = 1; round <= 20; round++) {
+		eventfds_poll(&vm);
+		ck_assert_uint_eq(fake_calls[0], round - 1);
+		signal_fd(fd);
+		eventfds_poll(&vm);
+		ck_assert_uint_eq(fake_calls[0], round);
+		ck_assert_int_eq(taken(), 0x41);
+	}
+	signal_fd(cpu->kick_fd);
+	eventfds_poll(&vm);
+	ck_assert_uint_eq(fake_calls[0], 20);
+	cpu->channel->stop = 1;
+	signal_fd(cpu->kick_fd);
+	eventfds_poll(&vm);
+	ck_assert_uint_eq(fake_calls[0], 21);
+	ck_assert(fake_notified[0] & VCPU_REQ_STOP);
+	ck_assert_int_eq(irqfd(fd, 1, KVM_IRQFD_FLAG_DEASSIGN, 10), 0);
+	ck_assert(read(fd, &left, 8) < 0 && errno == EAGAIN); /* the VMM finds it empty, as after KVM */
+	signal_fd(fd);
+	eventfds_poll(&vm);
+	ck_assert_uint_eq(fake_calls[0], 21);
+}
+END_TEST
+
 /* ---- ioeventfds ---- */
 
 static int ioeventfd(int fd, uint64_t addr, uint32_t len, uint32_t flags, uint64_t match, uint32_t cookie)
@@ -326,7 +399,7 @@ END_TEST
 static Suite *suite(void)
 {
 	Suite *s = suite_create("eventfds");
-	TCase *c = tcase_create("eventfds");
+	TCase *c = tcase_create("eventfds"), *without = tcase_create("without a thread");
 
 	tcase_add_checked_fixture(c, setup, NULL);
 	tcase_add_loop_test(c, irqfd_raises, 0, 2);
@@ -334,10 +407,14 @@ static Suite *suite(void)
 	tcase_add_test(c, irqfd_limit);
 	tcase_add_test(c, not_an_eventfd);
 	tcase_add_test(c, kick);
+	tcase_add_test(c, bell);
+	tcase_add_checked_fixture(without, setup_without_thread, NULL);
+	tcase_add_test(without, polled);
 	tcase_add_test(c, ioevent_matching);
 	tcase_add_test(c, ioevent_rules);
 	tcase_add_test(c, ioevent_many);
 	suite_add_tcase(s, c);
+	suite_add_tcase(s, without);
 	return s;
 }
 
