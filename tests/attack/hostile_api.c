@@ -13,30 +13,12 @@
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "hostile.h"
 #include "kvm_calls.h"
 
 #define BUFFER (1 << 20) /* larger than any count that is used makes a call read */
-
-static uint64_t seed;
-
-static uint64_t rnd(void)
-{
-	seed ^= seed << 13;
-	seed ^= seed >> 7;
-	seed ^= seed << 17;
-	return seed;
-}
-
-static uint64_t now_ms(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
-}
 
 static void fill(unsigned char *buffer)
 {
@@ -64,7 +46,7 @@ int main(int argc, char **argv)
 
 	if (argc != 3 || buffer == MAP_FAILED || memory == MAP_FAILED)
 		return 2;
-	seed = strtoull(argv[1], NULL, 0) * 0x9e3779b97f4a7c15 + 1;
+	seed_set(argv[1]);
 	end = now_ms() + strtoull(argv[2], NULL, 0) * 1000;
 	while (now_ms() < end) {
 		kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);

@@ -25,9 +25,9 @@
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "hostile.h"
 #include "kvm_calls.h"
 #include "umbra_abi.h"
 
@@ -40,26 +40,9 @@ struct session {
 	int dead;
 };
 
-static uint64_t seed = 1;
 static unsigned long answers, errors, deaths, sessions;
 static unsigned char payload[CHANNEL_PAYLOAD_MAX], reply[CHANNEL_PAYLOAD_MAX];
 static char last_message[1100], last_sent[200];
-
-static uint64_t rnd(void)
-{
-	seed ^= seed << 13;
-	seed ^= seed >> 7;
-	seed ^= seed << 17;
-	return seed;
-}
-
-static uint64_t now_ms(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
-}
 
 static void failed(const char *what)
 {
@@ -612,7 +595,7 @@ int main(int argc, char **argv)
 		fprintf(stderr, "usage: hostile-vmm channel|pages SEED SECONDS\n");
 		return 2;
 	}
-	seed = strtoull(argv[2], NULL, 0) * 0x9e3779b97f4a7c15 + 1;
+	seed_set(argv[2]);
 	end = now_ms() + strtoull(argv[3], NULL, 0) * 1000;
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGBUS, on_bus);
