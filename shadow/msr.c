@@ -359,6 +359,17 @@ static int put_de_cfg(struct vcpu *vcpu, uint64_t value)
 	return MSR_OK;
 }
 
+/* kvm-amd keeps it although no SVM is offered (a VMM restores anything, without the low bits); kvm-intel ignores it. */
+static int put_hsave_pa(struct vcpu *vcpu, uint64_t value, bool host)
+{
+	if (!vcpu->msrs->amd)
+		return MSR_OK;
+	if (!host && (value & 0xfff || value >> vcpu->maxphyaddr))
+		return MSR_REFUSED;
+	vcpu->msrs->hsave_pa = value & ~0xfffull;
+	return MSR_OK;
+}
+
 static int put_apic_base(struct vcpu *vcpu, uint64_t value, bool host)
 {
 	if (lapic_check_base(vcpu, value, host))
@@ -447,6 +458,8 @@ int msr_put(struct vcpu *vcpu, uint32_t msr, uint64_t value, bool host)
 		return put_hwcr(vcpu, value);
 	case MSR_DE_CFG:
 		return put_de_cfg(vcpu, value);
+	case MSR_VM_HSAVE_PA:
+		return put_hsave_pa(vcpu, value, host);
 	case MSR_XSS:
 		return value || !host ? MSR_REFUSED : MSR_OK; /* XSAVES is not offered */
 	default:
@@ -541,6 +554,9 @@ int msr_get(struct vcpu *vcpu, uint32_t msr, uint64_t *value, bool host)
 	case MSR_DE_CFG:
 		*value = m->de_cfg;
 		return m->amd ? MSR_OK : MSR_UNKNOWN;
+	case MSR_VM_HSAVE_PA:
+		*value = m->hsave_pa;
+		return MSR_OK;
 	case MSR_XSS:
 		*value = 0;
 		return host ? MSR_OK : MSR_REFUSED;

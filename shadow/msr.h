@@ -17,8 +17,8 @@ struct vcpu_msrs {
 	uint64_t system_time, wall_clock; /* kvmclock MSRs as the guest wrote them */
 	uint64_t async_pf_en, async_pf_int, steal_time, poll_control;
 	uint64_t bios_sign_id, perf_capabilities, debugctl, spec_ctrl, xss;
-	uint64_t hwcr, power_ctl, de_cfg; /* AMD: HWCR, DE_CFG */
-	bool amd;			  /* the host is: DE_CFG is known */
+	uint64_t hwcr, power_ctl, de_cfg, hsave_pa; /* AMD: HWCR, DE_CFG, VM_HSAVE_PA */
+	bool amd;				    /* the host is: DE_CFG is known, VM_HSAVE_PA kept */
 };
 
 int msr_init(struct vcpu *vcpu);

@@ -58,7 +58,6 @@ static const struct {
 	{ 0xc0010058, WR_ZERO, 0 },	       /* MMIO_CONF_BASE: off */
 	{ 0xc0010112, 0, 0 },
 	{ 0xc0010113, 0, 0 },	      /* SMM_ADDR, SMM_MASK */
-	{ 0xc0010117, WR_IGNORE, 0 }, /* VM_HSAVE_PA */
 	{ 0xc0011022, WR_IGNORE, 0 }, /* DC_CFG */
 	{ 0xc001102a, WR_IGNORE, 0 }, /* BU_CFG2 */
 	{ 0xc001102c, WR_IGNORE, 0 }, /* EX_CFG */
@@ -149,6 +148,7 @@ uint32_t msr_index_list(const struct vm *vm, uint32_t *list, uint32_t max)
 		n = append(list, max, n, MSR_TSC_AUX);
 	if (cpuid_host_vendor() == CPUID_AMD) {
 		n = append(list, max, n, MSR_HWCR);
+		n = append(list, max, n, MSR_VM_HSAVE_PA);
 		n = append(list, max, n, MSR_DE_CFG);
 	}
 	return n;

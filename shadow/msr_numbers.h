@@ -40,6 +40,7 @@
 #define MSR_KERNEL_GS_BASE 0xc0000102
 #define MSR_TSC_AUX 0xc0000103
 #define MSR_HWCR 0xc0010015
+#define MSR_VM_HSAVE_PA 0xc0010117
 #define MSR_DE_CFG 0xc0011029
 
 /* msr_lists.c: MSRs that systems touch when they start and that mean nothing here. */

@@ -105,6 +105,7 @@ static const struct {
 	{ "EVNTSEL on", 0x186, 0x530000, 0, 0 },
 	{ "K7 EVNTSEL 0", 0xc0010000, 0, BOTH, 0 },
 	{ "NB_CFG", 0xc001001f, 5, BOTH, 0 },
+	{ "VM_HSAVE_PA", 0xc0010117, 0x7fff, BOTH, 0 },
 	{ "SPEC_CTRL", 0x48, 0, 0, 0 },
 	{ "PRED_CMD", 0x49, 1, 0, 0 },
 	{ "VMX_BASIC", 0x480, 0, 0, 0 },
@@ -425,6 +426,15 @@ START_TEST(test_amd)
 	guest_cpuid_supported();
 	ck_assert_int_eq(msr_write(&w->vcpu, MSR_DE_CFG, 2, false), 0);
 	ck_assert_int_eq(msr_write(&w->vcpu, MSR_DE_CFG, 3, false), -1);
+	/* a page of the guest's, or anything of the VMM's */
+	ck_assert_int_eq(msr_write(&w->vcpu, MSR_VM_HSAVE_PA, 0x7fff, false), -1);
+	ck_assert_int_eq(msr_write(&w->vcpu, MSR_VM_HSAVE_PA, 1ull << w->vcpu.maxphyaddr, false), -1);
+	ck_assert_int_eq(msr_write(&w->vcpu, MSR_VM_HSAVE_PA, 0x7000, false), 0);
+	ck_assert_int_eq(msr_read(&w->vcpu, MSR_VM_HSAVE_PA, &v, false), 0);
+	ck_assert_uint_eq(v, 0x7000);
+	ck_assert_int_eq(msr_write(&w->vcpu, MSR_VM_HSAVE_PA, 0x8fff, true), 0);
+	ck_assert_int_eq(msr_read(&w->vcpu, MSR_VM_HSAVE_PA, &v, false), 0);
+	ck_assert_uint_eq(v, 0x8000);
 	/* AMD keeps 32 bits of these */
 	ck_assert_int_eq(msr_write(&w->vcpu, MSR_SYSENTER_EIP, NONCANONICAL | 5, false), 0);
 	ck_assert_uint_eq(w->run.msr.sysenter_eip, 5);
