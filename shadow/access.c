@@ -358,6 +358,64 @@ static void op_vec_write(struct emul_ctx *ctx, uint32_t reg, const void *data, u
 	xstate_mark(ctx, XSTATE_ZMM_HIGH);
 }
 
+/* ---- MMX registers: the x87 registers by number, which the area has by their place in the stack. (SDM 1 8.1.2, 3A 13.2) ---- */
+
+#define XSAVE_FSW 2
+#define XSAVE_FTW 4 /* abridged: a bit a register, 1: valid */
+#define XSAVE_ST 32
+#define XSTATE_X87 (1ULL << 0)
+#define FSW_ES (1u << 7)
+#define FSW_TOP(fsw) ((fsw) >> 11 & 7)
+
+/* Parks the FPU state; where the area has no x87 state that is the initial one. */
+static uint16_t x87_fsw(struct emul_ctx *ctx)
+{
+	struct vcpu *vcpu = access_of(ctx)->vcpu;
+	uint16_t fcw = 0x37f, fsw;
+	uint64_t bv;
+
+	vcpu_park_fpu(vcpu);
+	memcpy(&bv, park_at(ctx, XSAVE_BV), 8);
+	if (vcpu_fpu_mask(vcpu) && !(bv & XSTATE_X87)) {
+		memset(park_at(ctx, 0), 0, 24); /* up to MXCSR */
+		memset(park_at(ctx, XSAVE_ST), 0, 8 * 16);
+		memcpy(park_at(ctx, 0), &fcw, 2);
+		xstate_mark(ctx, XSTATE_X87);
+	}
+	memcpy(&fsw, park_at(ctx, XSAVE_FSW), 2);
+	return fsw;
+}
+
+static uint8_t *x87_reg(struct emul_ctx *ctx, uint32_t reg, uint16_t fsw)
+{
+	return park_at(ctx, XSAVE_ST + ((reg - FSW_TOP(fsw)) & 7) * 16);
+}
+
+static bool op_mmx_read(struct emul_ctx *ctx, uint32_t reg, uint64_t *value)
+{
+	uint16_t fsw = x87_fsw(ctx);
+
+	memcpy(value, x87_reg(ctx, reg, fsw), 8);
+	return !(fsw & FSW_ES);
+}
+
+static void op_mmx_done(struct emul_ctx *ctx, uint32_t reg, const uint64_t *value)
+{
+	uint16_t fsw = x87_fsw(ctx);
+	uint8_t st[8][16];
+
+	for (uint32_t i = 0; i < 8; i++)
+		memcpy(st[i], x87_reg(ctx, i, fsw), 16);
+	if (value) {
+		memcpy(st[reg & 7], value, 8);
+		memset(st[reg & 7] + 8, 0xff, 2);
+	}
+	memcpy(park_at(ctx, XSAVE_ST), st, sizeof(st));
+	fsw &= ~(7u << 11);
+	memcpy(park_at(ctx, XSAVE_FSW), &fsw, 2);
+	*park_at(ctx, XSAVE_FTW) = 0xff;
+}
+
 static void segment_init(struct access *a, int nr)
 {
 	const struct umbra_segment *seg = &a->vcpu->run->seg[nr];
@@ -390,6 +448,8 @@ static const struct emul_ops access_ops = {
 	.fault = op_fault,
 	.vec_read = op_vec_read,
 	.vec_write = op_vec_write,
+	.mmx_read = op_mmx_read,
+	.mmx_done = op_mmx_done,
 	.probe_write = op_probe_write,
 	.batch = op_batch,
 	.segments = op_segments,

@@ -23,6 +23,7 @@
 #define VEC_NM 7
 #define VEC_SS 12
 #define VEC_GP 13
+#define VEC_MF 16
 #define VEC_AC 17
 
 /* Besides EMUL_OK, EMUL_PENDING and EMUL_RAISED, what an executing function can return. */

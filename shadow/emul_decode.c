@@ -229,6 +229,11 @@ static bool register_operand(ZydisRegister reg, struct emul_operand *op)
 		op->reg = (uint8_t)(reg - ZYDIS_REGISTER_ES);
 		return true;
 	}
+	if (reg >= ZYDIS_REGISTER_MM0 && reg <= ZYDIS_REGISTER_MM7) {
+		op->kind = OPERAND_MMX;
+		op->reg = (uint8_t)(reg - ZYDIS_REGISTER_MM0);
+		return true;
+	}
 	op->kind = OPERAND_VECTOR;
 	if (reg >= ZYDIS_REGISTER_XMM0 && reg <= ZYDIS_REGISTER_XMM15)
 		op->reg = (uint8_t)(reg - ZYDIS_REGISTER_XMM0);

@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-/* Vector moves between memory and XMM/YMM registers, legacy and VEX encodings. MMX and EVEX: unknown. */
+/* Vector moves between memory and MMX, XMM or YMM registers, legacy and VEX encodings. EVEX: unknown. */
 
 #define CR0_EM (1ull << 2)
 #define CR0_TS (1ull << 3)
@@ -24,6 +24,30 @@ static int vec_enabled(struct emul *e, bool vex)
 	return EMUL_OK;
 }
 
+/* MOVD and MOVQ: the registers are the x87 unit's. (SDM 3A 13.2) */
+static int exec_mmx(struct emul *e, const struct emul_operand *memory, uint32_t reg, bool store)
+{
+	struct emul_ctx *ctx = e->ctx;
+	uint64_t value, gva;
+	int ret;
+
+	if (ctx->cr0 & CR0_EM)
+		return emul_raise(e, VEC_UD, false);
+	if (ctx->cr0 & CR0_TS)
+		return emul_raise(e, VEC_NM, false);
+	if (!ctx->ops->mmx_read(ctx, reg, &value))
+		return emul_raise(e, VEC_MF, false);
+	ret = emul_operand_gva(e, memory, 0, memory->len, store ? ACCESS_WRITE : ACCESS_READ, &gva);
+	if (ret)
+		return ret;
+	if (!store)
+		value = 0; /* the upper half of a MOVD */
+	ret = store ? emul_write(e, gva, &value, memory->len) : emul_read(e, gva, &value, memory->len);
+	if (!ret)
+		ctx->ops->mmx_done(ctx, reg, store ? NULL : &value);
+	return ret;
+}
+
 int exec_vector(struct emul *e)
 {
 	bool store = e->op[0].kind == OPERAND_MEMORY;
@@ -33,9 +57,13 @@ int exec_vector(struct emul *e)
 	uint64_t gva;
 	int ret;
 
-	if (memory->kind != OPERAND_MEMORY || e->op[store ? 1 : 0].kind != OPERAND_VECTOR)
+	if (memory->kind != OPERAND_MEMORY)
 		return EXEC_UNKNOWN;
 	reg = e->op[store ? 1 : 0].reg;
+	if (e->op[store ? 1 : 0].kind == OPERAND_MMX && kind == VECTOR_SCALAR)
+		return exec_mmx(e, memory, reg, store);
+	if (e->op[store ? 1 : 0].kind != OPERAND_VECTOR)
+		return EXEC_UNKNOWN;
 	source = reg; /* of the half that a load keeps; VEX names it */
 	if (operands == 3) {
 		if (e->op[1].kind != OPERAND_VECTOR)

@@ -39,6 +39,12 @@ struct emul_ops {
 	void (*vec_read)(struct emul_ctx *ctx, uint32_t reg, void *data, uint32_t len);
 	void (*vec_write)(struct emul_ctx *ctx, uint32_t reg, const void *data, uint32_t len, bool vex);
 	/*
+	 * A guest's MMX register; false: an x87 exception is pending. Afterwards, when the instruction is complete: value (NULL:
+	 * it was only read) goes there, and the x87 stack is as each MMX instruction leaves it.
+	 */
+	bool (*mmx_read)(struct emul_ctx *ctx, uint32_t reg, uint64_t *value);
+	void (*mmx_done)(struct emul_ctx *ctx, uint32_t reg, const uint64_t *value);
+	/*
 	 * Optional (NULL: none). Would page tables allow a write of len bytes (at most a page)? EMUL_OK or
 	 * EMUL_RAISED, never EMUL_PENDING, and no part of the sequence of accesses. Read-modify-write asks it first,
 	 * so that its #PF says W; INS asks it before it takes data from a port that it could not put down.
@@ -69,7 +75,7 @@ struct emul_ops {
 
 /* An instruction, decoded: emul_decode.c makes it, the emulator alone looks inside. */
 struct emul;
-enum { OPERAND_NONE, OPERAND_GPR, OPERAND_IMMEDIATE, OPERAND_MEMORY, OPERAND_SEGMENT, OPERAND_VECTOR };
+enum { OPERAND_NONE, OPERAND_GPR, OPERAND_IMMEDIATE, OPERAND_MEMORY, OPERAND_SEGMENT, OPERAND_VECTOR, OPERAND_MMX };
 #define OPERAND_NO_REG 0xff
 #define OPERAND_RIP 0xfe
 struct emul_operand {

@@ -28,6 +28,7 @@ struct machine {
 	struct emul_insn insn;
 	uint64_t gpr[16];
 	uint8_t vec[16][32];
+	uint64_t mmx[8];
 	uint8_t mem[MEM];
 	/* what happened: must be the same in the end */
 	uint32_t faults, vector, code, device_accesses;
@@ -249,6 +250,20 @@ static void op_vec_write(struct emul_ctx *ctx, uint32_t reg, const void *data, u
 	memcpy(of(ctx)->vec[reg], data, len);
 }
 
+static bool op_mmx_read(struct emul_ctx *ctx, uint32_t reg, uint64_t *value)
+{
+	fuzz_assert(reg < 8);
+	*value = of(ctx)->mmx[reg];
+	return !(*value >> 63); /* for any reason */
+}
+
+static void op_mmx_done(struct emul_ctx *ctx, uint32_t reg, const uint64_t *value)
+{
+	fuzz_assert(reg < 8);
+	if (value)
+		of(ctx)->mmx[reg] = *value;
+}
+
 static const struct emul_ops ops = {
 	.read = op_read,
 	.write = op_write,
@@ -257,6 +272,8 @@ static const struct emul_ops ops = {
 	.fault = op_fault,
 	.vec_read = op_vec_read,
 	.vec_write = op_vec_write,
+	.mmx_read = op_mmx_read,
+	.mmx_done = op_mmx_done,
 	.probe_write = op_probe,
 	.batch = op_batch,
 };

@@ -133,6 +133,85 @@ START_TEST(mmio_pieces)
 }
 END_TEST
 
+/* ---- MMX moves on a device leave the x87 unit as the CPU leaves it ---- */
+
+struct x87_image {
+	uint16_t fcw, fsw;
+	uint8_t ftw, rest[27];
+	uint8_t st[8][16], more[352];
+} __attribute__((aligned(16)));
+_Static_assert(sizeof(struct x87_image) == 512, "FXSAVE");
+
+static uint64_t mmx_data;
+
+static void x87_start(int pushes)
+{
+	__asm__ volatile("fninit");
+	for (int i = 0; i < pushes; i++)
+		__asm__ volatile("fldpi; fldl2e; fadd %st(1), %st");
+}
+
+static const struct {
+	uint8_t code[3];
+	bool store;
+} mmx_moves[] = {
+	{ { 0x0f, 0x6f, 0x0b }, false }, /* movq (%ebx), %mm1 */
+	{ { 0x0f, 0x6f, 0x33 }, false }, /* movq (%ebx), %mm6 */
+	{ { 0x0f, 0x7f, 0x2b }, true },	 /* movq %mm5, (%ebx) */
+};
+
+static void mmx_native(int which)
+{
+	if (which == 0)
+		__asm__ volatile("movq %0, %%mm1" : : "m"(mmx_data));
+	else if (which == 1)
+		__asm__ volatile("movq %0, %%mm6" : : "m"(mmx_data));
+	else
+		__asm__ volatile("movq %%mm5, %0" : "=m"(mmx_data));
+}
+
+START_TEST(mmio_mmx)
+{
+	int which = _i % 3, pushes = _i / 3;
+	struct x87_image want, got;
+
+	mmx_data = 0x1122334455667788;
+	x87_start(pushes);
+	mmx_native(which);
+	__asm__ volatile("fxsave64 %0" : "=m"(want));
+	x87_start(pushes);
+	machine_code(mmx_moves[which].code, 3);
+	m.run->gpr[UMBRA_RBX] = DEVICE;
+	push_mem(DEVICE, mmx_moves[which].store ? UMBRA_MEM_WRITE : UMBRA_MEM_READ);
+	machine_run(0, KVM_EXIT_MMIO);
+	expect_mmio(DEVICE, 8, mmx_moves[which].store, &mmx_data);
+	memcpy(m.kvm->mmio.data, &mmx_data, 8);
+	machine_run(0, KVM_EXIT_SHUTDOWN);
+	__asm__ volatile("fxsave64 %0; fninit" : "=m"(got));
+	ck_assert_uint_eq(m.run->rip, CODE + 3);
+	ck_assert_uint_eq(got.fcw, want.fcw);
+	ck_assert_uint_eq(got.fsw, want.fsw);
+	ck_assert_uint_eq(got.ftw, want.ftw);
+	ck_assert_mem_eq(got.st, want.st, sizeof(got.st));
+}
+END_TEST
+
+/* A pending x87 exception comes before the access. */
+START_TEST(mmio_mmx_pending)
+{
+	uint16_t zero_divide_unmasked = 0x37b;
+
+	__asm__ volatile("fninit; fldcw %0; fld1; fldz; fdivrp" : : "m"(zero_divide_unmasked));
+	machine_code(mmx_moves[0].code, 3);
+	m.run->gpr[UMBRA_RBX] = DEVICE;
+	push_mem(DEVICE, UMBRA_MEM_READ);
+	machine_run(0, KVM_EXIT_SHUTDOWN);
+	__asm__ volatile("fnclex; fninit");
+	machine_injected(1, UMBRA_EVENT_EXC, 16);
+	ck_assert_uint_eq(m.run->rip, CODE);
+}
+END_TEST
+
 /* Across the end of RAM: the first half lies in memory. */
 START_TEST(mmio_half)
 {
@@ -370,6 +449,8 @@ Suite *suite_memory(void)
 	tcase_add_test(plain, mmio_modify);
 	tcase_add_test(plain, mmio_rep_movs);
 	tcase_add_test(plain, mmio_pieces);
+	tcase_add_loop_test(plain, mmio_mmx, 0, 9);
+	tcase_add_test(plain, mmio_mmx_pending);
 	tcase_add_test(plain, mmio_half);
 	tcase_add_test(plain, rom);
 	tcase_add_test(plain, mmio_ioeventfd);

@@ -42,6 +42,7 @@ struct state {
 	uint64_t rflags;    /* 128 */
 	uint64_t avx;	    /* 136 */
 	uint8_t vec[2][32]; /* 144 */
+	uint64_t mmx[2];    /* 208 */
 };
 
 /* void native_run(struct state *state, const void *code): loads state, calls code, stores state */
@@ -54,7 +55,8 @@ __asm__(".text\n"
 	"	cmpq $0, 136(%rdi); je 1f\n"
 	"	vmovdqu 144(%rdi), %ymm0; vmovdqu 176(%rdi), %ymm1; jmp 2f\n"
 	"1:	movdqu 144(%rdi), %xmm0; movdqu 176(%rdi), %xmm1\n"
-	"2:	pushq 128(%rdi)\n"
+	"2:	movq 208(%rdi), %mm0; movq 216(%rdi), %mm1\n"
+	"	pushq 128(%rdi)\n"
 	"	mov 0(%rdi), %rax; mov 8(%rdi), %rcx; mov 16(%rdi), %rdx; mov 24(%rdi), %rbx\n"
 	"	mov 40(%rdi), %rbp; mov 48(%rdi), %rsi; mov 64(%rdi), %r8; mov 72(%rdi), %r9\n"
 	"	mov 80(%rdi), %r10; mov 88(%rdi), %r11; mov 96(%rdi), %r12; mov 104(%rdi), %r13\n"
@@ -71,7 +73,8 @@ __asm__(".text\n"
 	"	cmpq $0, 136(%rax); je 3f\n"
 	"	vmovdqu %ymm0, 144(%rax); vmovdqu %ymm1, 176(%rax); vzeroupper; jmp 4f\n"
 	"3:	movdqu %xmm0, 144(%rax); movdqu %xmm1, 176(%rax)\n"
-	"4:	add $16, %rsp\n"
+	"4:	movq %mm0, 208(%rax); movq %mm1, 216(%rax); emms\n"
+	"	add $16, %rsp\n"
 	"	pop %r15; pop %r14; pop %r13; pop %r12; pop %rbp; pop %rbx\n"
 	"	ret\n");
 
@@ -172,6 +175,22 @@ static void op_vec_write(struct emul_ctx *ctx, uint32_t reg, const void *data, u
 	memcpy(emulated.vec[reg], data, len);
 }
 
+static bool op_mmx_read(struct emul_ctx *ctx, uint32_t reg, uint64_t *value)
+{
+	(void)ctx;
+	ck_assert_uint_lt(reg, 2);
+	*value = emulated.mmx[reg];
+	return true;
+}
+
+static void op_mmx_done(struct emul_ctx *ctx, uint32_t reg, const uint64_t *value)
+{
+	(void)ctx;
+	ck_assert_uint_lt(reg, 2);
+	if (value)
+		emulated.mmx[reg] = *value;
+}
+
 static const struct emul_ops ops = {
 	.read = op_read,
 	.write = op_write,
@@ -179,6 +198,8 @@ static const struct emul_ops ops = {
 	.fault = op_fault,
 	.vec_read = op_vec_read,
 	.vec_write = op_vec_write,
+	.mmx_read = op_mmx_read,
+	.mmx_done = op_mmx_done,
 };
 
 static sigjmp_buf native_fault;
@@ -232,6 +253,8 @@ static void state_init(struct state *state, enum kind kind)
 	}
 	for (int i = 0; i < 8; i++)
 		((uint64_t *)state->vec)[i] = random64();
+	for (int i = 0; i < 2; i++)
+		state->mmx[i] = random64();
 }
 
 static enum emul_result emulate_once(void)
@@ -292,6 +315,8 @@ static int round_once(const struct row *row)
 			     (unsigned long long)native.rflags);
 	if (memcmp(native.vec, emulated.vec, sizeof(native.vec)))
 		ck_abort_msg("%s: vector registers differ", row->name);
+	if (memcmp(native.mmx, emulated.mmx, sizeof(native.mmx)))
+		ck_abort_msg("%s: MMX registers differ", row->name);
 	if (memcmp(buffer, buffer_emulated, BUFFER))
 		ck_abort_msg("%s: memory differs", row->name);
 	return 1;

@@ -203,6 +203,20 @@ static void rig_vec_write(struct emul_ctx *ctx, uint32_t reg, const void *data, 
 	memcpy(rig_of(ctx)->vec[reg], data, len);
 }
 
+static bool rig_mmx_read(struct emul_ctx *ctx, uint32_t reg, uint64_t *value)
+{
+	ck_assert_uint_lt(reg, 8);
+	*value = rig_of(ctx)->mmx[reg];
+	return !rig_of(ctx)->x87_pending;
+}
+
+static void rig_mmx_done(struct emul_ctx *ctx, uint32_t reg, const uint64_t *value)
+{
+	ck_assert_uint_lt(reg, 8);
+	if (value)
+		rig_of(ctx)->mmx[reg] = *value;
+}
+
 /* One for all: what another test has left in it must not matter. */
 static struct emul_cache rig_cache;
 
@@ -214,6 +228,8 @@ static const struct emul_ops rig_ops = {
 	.fault = rig_fault,
 	.vec_read = rig_vec_read,
 	.vec_write = rig_vec_write,
+	.mmx_read = rig_mmx_read,
+	.mmx_done = rig_mmx_done,
 	.probe_write = rig_probe_write,
 };
 

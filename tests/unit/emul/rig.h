@@ -35,6 +35,8 @@ struct rig {
 	struct emul_insn insn;
 	uint64_t gpr[16];
 	uint8_t vec[16][32];
+	uint64_t mmx[8];
+	bool x87_pending;
 	uint8_t mem[RIG_SIZE];
 	/* what the VMM has answered of the instruction (or REP iteration) that is under way */
 	struct rig_answer answer[RIG_ANSWERS];

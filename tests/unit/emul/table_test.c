@@ -8,7 +8,7 @@
 
 /*
  * Before and after in words, numbers hexadecimal:   rax=.. to r15=..  fl=RFLAGS  ip=..  cr0= cr4= cpl=  ds.base=
- * ds.limit= ds.attr= (any segment)   m@address=bytes   x3=bytes of vector register 3   in=bytes that ports will give
+ * ds.limit= ds.attr= (any segment)   m@address=bytes   x3=bytes of vector register 3   y3=MMX register 3   mf=1: an x87 exception is pending   in=bytes that ports will give
  * only after:   out=bytes that ports got   port=..  u=waits for the VMM  y=REP yields  f=vector or f=vector:code
  * unknown What after does not name must be as before, all of memory included; rip has moved by the instruction unless
  * it faulted.
@@ -83,6 +83,10 @@ static bool state_word(struct rig *rig, const char *name, const char *value)
 		ck_assert_uint_lt(at, 16);
 		memset(rig->vec[at], 0, 32);
 		bytes_parse(value, rig->vec[at], 32);
+	} else if (name[0] == 'y' && name[1] >= '0' && name[1] <= '7') {
+		rig->mmx[name[1] - '0'] = number;
+	} else if (!strcmp(name, "mf")) {
+		rig->x87_pending = number;
 	} else if (!strcmp(name, "fl")) {
 		rig->ctx.rflags = number;
 	} else if (!strcmp(name, "ip")) {
@@ -181,6 +185,7 @@ START_TEST(test_row)
 			ck_abort_msg("%s: memory %x is %x, not %x", row->name, i, rig.mem[i], expected.mem[i]);
 	}
 	ck_assert_msg(!memcmp(rig.vec, expected.vec, sizeof(rig.vec)), "%s: vector registers", row->name);
+	ck_assert_msg(!memcmp(rig.mmx, expected.mmx, sizeof(rig.mmx)), "%s: MMX registers", row->name);
 	if (want.result == EMUL_FAULT) {
 		ck_assert_uint_eq(rig.faults, 1);
 		ck_assert_msg(rig.vector == want.vector && rig.has_code == want.has_code && rig.code == want.code,
