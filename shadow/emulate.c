@@ -70,7 +70,7 @@ bool emul_linear_ok(struct emul *e, uint32_t seg, uint64_t offset, uint32_t len,
 	if (!e->long64)
 		return segment_ok(e, &e->ctx->seg[seg], offset, len, access);
 	gva = offset + long_base(e, seg);
-	return canonical(gva) && canonical(gva + len - 1) && (int64_t)(gva ^ (gva + len - 1)) >= 0;
+	return canonical(gva) && canonical(gva + len - 1); /* from the last byte it goes on at 0, as on the CPU */
 }
 
 int emul_linear(struct emul *e, uint32_t seg, uint64_t offset, uint32_t len, enum emul_access access, uint64_t *gva)
