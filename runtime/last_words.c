@@ -92,13 +92,26 @@ static void on_violation(int sig, siginfo_t *info, void *context)
 		words_add_number(&words, regs[REG_RSI], 16);
 		words_add(&words, " ");
 		words_add_number(&words, regs[REG_RDX], 16);
+		if (info->si_syscall == SYS_mmap)
+			words_add(&words, " (glibc calls it before it aborts: see the message above this one, if any)");
 	}
 	last_words(words.text, SANDBOX_EXIT_VIOLATION);
 }
 
+static void words_add_instruction(struct words *words, uintptr_t ip)
+{
+	uintptr_t base = (uintptr_t)__executable_start;
+
+	words_add(words, ", instruction ");
+	if (ip >= base && ip < (uintptr_t)etext) {
+		words_add(words, "umbra-shadow+");
+		ip -= base;
+	}
+	words_add_number(words, ip, 16);
+}
+
 static void on_crash(int sig, siginfo_t *info, void *context)
 {
-	uintptr_t ip = ((ucontext_t *)context)->uc_mcontext.gregs[REG_RIP], base = (uintptr_t)__executable_start;
 	struct words words = { 0 };
 
 	words_add(&words, "crashed: ");
@@ -107,13 +120,26 @@ static void on_crash(int sig, siginfo_t *info, void *context)
 	words_add(&words, sandbox_role_name());
 	words_add(&words, " thread, address ");
 	words_add_number(&words, (uintptr_t)info->si_addr, 16);
-	words_add(&words, ", instruction ");
-	if (ip >= base && ip < (uintptr_t)etext) {
-		words_add(&words, "umbra-shadow+");
-		ip -= base;
-	}
-	words_add_number(&words, ip, 16);
+	words_add_instruction(&words, ((ucontext_t *)context)->uc_mcontext.gregs[REG_RIP]);
+	if (sig == SIGBUS && info->si_code == BUS_ADRERR)
+		words_add(&words, ": memory of a file that was cut short or has no room, guest memory most likely");
 	last_words(words.text, SANDBOX_EXIT_SIGNAL + sig);
+}
+
+/*
+ * The compiler's stack protector calls it. glibc's own prints a text and maps memory before it aborts, which most threads may
+ * not: the policy's violation would be all that the VMM hears of.
+ */
+_Noreturn void __stack_chk_fail(void);
+__attribute__((used)) void __stack_chk_fail(void)
+{
+	struct words words = { 0 };
+
+	words_add(&words, "crashed: a function's stack frame was overwritten in the ");
+	words_add(&words, sandbox_role_name());
+	words_add(&words, " thread");
+	words_add_instruction(&words, (uintptr_t)__builtin_return_address(0));
+	last_words(words.text, SANDBOX_EXIT_SIGNAL + SIGABRT);
 }
 
 int last_words_install(void)

@@ -50,7 +50,7 @@ hostile() {
 	else
 		how=hangs
 	fi
-	if grep -aq "umbra.*\(signal [0-9]\|forbidden\|policy\)" "$out"; then
+	if grep -aq "the shadow (pid [0-9]*) .* is gone:\|umbra.*\(signal [0-9]\|forbidden\|policy\)" "$out"; then
 		how=crashed
 	elif [ $how = hangs ] || [ $how = vmm-spins ]; then
 		:

@@ -107,12 +107,33 @@ static int use_libc(void)
 	return 0;
 }
 
+/* Guest memory whose file the VMM cuts short: before the sandbox, where no memfd is made any more. */
+static volatile char *memory_cut(void)
+{
+	int fd = memfd_create("cut", MFD_CLOEXEC);
+	void *memory = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+
+	return fd < 0 || memory == MAP_FAILED || ftruncate(fd, 0) ? NULL : memory;
+}
+
+/* On a thread that may not do what glibc does when its own check finds this. */
+static void *thread_smashes(void *role)
+{
+	char frame[16];
+	char *volatile at = frame;
+
+	sandbox_thread((enum sandbox_role)(long)role);
+	memset(at, 0x41, 64);
+	return NULL;
+}
+
 int main(int argc, char **argv)
 {
 	struct sandbox sandbox = { .control_fd = 5, .device_fd = -1 };
 	struct channel_msg msg = { .kind = CHANNEL_HELLO };
 	struct channel_hello hello = { 0 };
 	const char *what = argc > 1 ? argv[1] : "";
+	volatile char *cut = memory_cut();
 	volatile int *volatile nowhere = (int *)8;
 
 	sandbox.require_namespaces = argc > 2 && !strcmp(argv[2], "require");
@@ -135,6 +156,10 @@ int main(int argc, char **argv)
 		abort();
 	if (!strcmp(what, "crash"))
 		*nowhere = 1;
+	if (!strcmp(what, "memory-cut"))
+		*cut = 1;
+	if (!strcmp(what, "smash"))
+		return threads(thread_smashes);
 	if (!strcmp(what, "open"))
 		return open("/etc/passwd", O_RDONLY) < 0 ? 50 : 51;
 	if (!strcmp(what, "die"))

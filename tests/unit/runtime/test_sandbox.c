@@ -408,7 +408,7 @@ END_TEST
 struct ending {
 	const char *what;
 	int status;
-	const char *words; /* NULL: no CHANNEL_DEATH */
+	const char *words; /* how they begin; NULL: no CHANNEL_DEATH */
 };
 static const struct ending endings[] = {
 	{ "threads", 0, NULL },
@@ -419,6 +419,9 @@ static const struct ending endings[] = {
 	{ "abort", SANDBOX_EXIT_VIOLATION, "aborted" },
 	{ "crash", SANDBOX_EXIT_SIGNAL + SIGSEGV,
 	  "crashed: SIGSEGV in the control thread, address 0x8, instruction umbra-shadow+" },
+	{ "memory-cut", SANDBOX_EXIT_SIGNAL + SIGBUS, "crashed: SIGBUS in the control thread, address 0x" },
+	{ "smash", SANDBOX_EXIT_SIGNAL + SIGABRT,
+	  "crashed: a function's stack frame was overwritten in the event thread, instruction umbra-shadow+" },
 	{ "die", SANDBOX_EXIT_FAILED, "tired of it" },
 };
 
@@ -430,6 +433,7 @@ START_TEST(ends)
 	if (ending->words) {
 		ck_assert_int_eq(next_message(), CHANNEL_DEATH);
 		ck_assert_msg(!strncmp(words, ending->words, strlen(ending->words)), "%s: '%s'", ending->what, words);
+		ck_assert_msg(!strstr(words, "cut short") == !!strcmp(ending->what, "memory-cut"), "%s", words);
 	}
 	ck_assert_int_eq(next_message(), 0);
 	ck_assert_msg(end_status() == ending->status, "%s", ending->what);
