@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/futex.h>
+#include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -65,12 +66,40 @@ void glue_say(const char *fmt, ...)
 	(void)n;
 }
 
-/* Just above this frame are those of the callers: what a VMM has there need not be asked about. */
+/* Of this thread; end 0: not looked up yet, 1: not known. */
+static __thread struct stack {
+	uint64_t start, end;
+} stack __attribute__((tls_model("initial-exec")));
+
+static void stack_find(void)
+{
+	pthread_attr_t attr;
+	void *start;
+	size_t size;
+
+	stack.end = 1;
+	if (pthread_getattr_np(pthread_self(), &attr))
+		return;
+	if (!pthread_attr_getstack(&attr, &start, &size)) {
+		stack.start = (uintptr_t)start;
+		stack.end = stack.start + size;
+	}
+	pthread_attr_destroy(&attr);
+}
+
+/*
+ * Just above this frame are those of the callers: what a VMM has there need not be asked about. Not so past the end of the stack,
+ * and on a stack that is not the thread's, as a coroutine's.
+ */
 static bool in_callers_frame(uint64_t addr, size_t len)
 {
 	uint64_t here = (uintptr_t)__builtin_frame_address(0);
 
-	return addr >= here && addr + len <= here + FRAMES_NEAR;
+	if (addr < here || addr + len > here + FRAMES_NEAR)
+		return false;
+	if (!stack.end)
+		stack_find();
+	return here >= stack.start && addr + len <= stack.end;
 }
 
 static void plain_copy(void *ours, void *theirs, size_t len, bool write)
@@ -96,6 +125,7 @@ static int user_copy(void *ours, uint64_t addr, size_t len, bool write)
 	if (addr < GLUE_PAGE || addr + len < addr)
 		return -EFAULT;
 	if (in_callers_frame(addr, len)) {
+		errno = saved;
 		plain_copy(ours, remote.iov_base, len, write);
 		return 0;
 	}

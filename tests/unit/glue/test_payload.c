@@ -2,9 +2,11 @@
 #include <check.h>
 #include <errno.h>
 #include <linux/kvm.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <ucontext.h>
 
 #include "glue.h"
 
@@ -225,6 +227,58 @@ START_TEST(messages)
 }
 END_TEST
 
+/* A wild pointer just above the frame, past the end of the stack. */
+static uint8_t *stack_end;
+static int past_the_end, in_the_frame, over_the_end;
+
+static void *near_the_end(void *unused)
+{
+	uint8_t here[16] = { 1 }, to[16] = { 0 };
+
+	in_the_frame = user_read(to, (uintptr_t)here, sizeof(here)) || memcmp(to, here, sizeof(here));
+	past_the_end = user_read(buf, (uintptr_t)stack_end, 16);
+	over_the_end = user_write((uintptr_t)stack_end - 8, buf, 16);
+	return unused;
+}
+
+static void *stack_new(size_t size)
+{
+	uint8_t *stack = mmap(NULL, size + 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	ck_assert_ptr_ne(stack, MAP_FAILED);
+	ck_assert_int_eq(mprotect(stack + size, 4096, PROT_NONE), 0);
+	stack_end = stack + size;
+	return stack;
+}
+
+#define STACK (256 << 10)
+
+START_TEST(end_of_stack)
+{
+	void *stack = stack_new(STACK);
+	ucontext_t there, back;
+	pthread_attr_t attr;
+	pthread_t thread;
+
+	if (_i) { /* a coroutine's: its frames begin at the end */
+		ck_assert_int_eq(getcontext(&there), 0);
+		there.uc_stack.ss_sp = stack;
+		there.uc_stack.ss_size = STACK;
+		there.uc_link = &back;
+		makecontext(&there, (void (*)(void))near_the_end, 1, 0);
+		ck_assert_int_eq(swapcontext(&back, &there), 0);
+	} else {
+		ck_assert_int_eq(pthread_attr_init(&attr), 0);
+		ck_assert_int_eq(pthread_attr_setstack(&attr, stack, STACK), 0);
+		ck_assert_int_eq(pthread_create(&thread, &attr, near_the_end, NULL), 0);
+		ck_assert_int_eq(pthread_join(thread, NULL), 0);
+	}
+	ck_assert_int_eq(in_the_frame, 0);
+	ck_assert_int_eq(past_the_end, -EFAULT);
+	ck_assert_int_eq(over_the_end, -EFAULT);
+}
+END_TEST
+
 START_TEST(maps_lines)
 {
 	struct map_info m;
@@ -257,6 +311,7 @@ int main(void)
 	tcase_add_test(tc, msr_filter);
 	tcase_add_test(tc, device_attr);
 	tcase_add_test(tc, messages);
+	tcase_add_loop_test(tc, end_of_stack, 0, 2);
 	tcase_add_test(tc, maps_lines);
 	suite_add_tcase(suite, tc);
 	srunner_run_all(runner, CK_NORMAL);
