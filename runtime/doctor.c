@@ -402,10 +402,10 @@ static void check_limits(struct doctor *d)
 
 	if (!getrlimit(RLIMIT_NOFILE, &limit)) {
 		if (limit.rlim_max < 256)
-			say(d, FAIL, "open files", "at most %llu: too few for a shadow (ulimit -Hn 4096)",
+			say(d, FAIL, "open files", "at most %llu: too few for a shadow (ulimit -Hn 8192)",
 			    (unsigned long long)limit.rlim_max);
-		else if (limit.rlim_max < 4096)
-			say(d, WARN, "open files", "at most %llu: large guests want 4096 (ulimit -Hn)",
+		else if (limit.rlim_max < 8192)
+			say(d, WARN, "open files", "at most %llu: large guests want 8192 (ulimit -Hn)",
 			    (unsigned long long)limit.rlim_max);
 		else
 			say(d, OK, "open files", "at most %llu", (unsigned long long)limit.rlim_max);

@@ -30,7 +30,7 @@
 #define PR_MDWE_REFUSE_EXEC_GAIN 1
 #endif
 
-#define MAX_FDS 4096
+#define MAX_FDS 8192		 /* 4,096 irqfds, 1,000 ioeventfds, some for each vCPU */
 #define MAX_TASKS 80		 /* 64 vCPU threads, control, event, waiter, some more */
 #define STDERR_GROWTH (64 << 10) /* bytes a log file behind stderr may still grow */
 

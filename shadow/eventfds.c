@@ -24,7 +24,7 @@
  * The time it sleeps at most is the PIT's: no timer needs a thread or a descriptor of its own.
  */
 
-#define IRQFDS_MAX 1024
+#define IRQFDS_MAX 4096 /* as many as there can be routes */
 #define EVENTS 16
 #define EVENTS_POLLED 4
 #define TAG_IRQFD (1ull << 63)

@@ -325,7 +325,7 @@ START_TEST(limits)
 	expect_limit(hello.pid, "Max file size", 0);
 	expect_limit(hello.pid, "Max locked memory", 0);
 	expect_limit(hello.pid, "Max msgqueue size", 0);
-	expect_limit(hello.pid, "Max open files", 4096);
+	expect_limit(hello.pid, "Max open files", 8192);
 	expect_limit(hello.pid, "Max processes", 80);
 }
 END_TEST
