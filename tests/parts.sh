@@ -91,9 +91,11 @@ part_format() {
 	done < <(cd "$source_root" && find shim runtime shadow seccomp qemu-glue tests bench -name '*.[ch]' | sort)
 }
 
+shim_lines() { bounded 50 cloc --quiet --csv --include-lang="C,C/C++ Header,Assembly" "$source_root/shim" | awk -F, '$2 == "SUM" { print $5 }'; }
+
 part_size() {
 	local lines
-	lines=$(bounded 50 cloc --quiet --csv --include-lang="C,C/C++ Header,Assembly" "$source_root/shim" | awk -F, '$2 == "SUM" { print $5 }')
+	lines=$(shim_lines)
 	echo "shim: $lines lines of code; the aim is 2300"
 	# Not the aim, which is missed (README), but what there is: every line more has to be argued for here.
 	check size.shim "$lines lines of code, 3000 are allowed" test "${lines:-9999}" -le 3000
@@ -112,11 +114,10 @@ abi_names() {
 }
 
 part_tcb() {
-	local out=$build_root/logs/tcb lines name missing=
+	local out=$build_root/logs/tcb name missing=
 	check tcb.report "bench/tcb.sh failed" bounded 500 "$source_root/bench/tcb.sh" --files --json "$out.json" --svg "$out.svg" >"$out.md"
 	cat "$out.md"
-	lines=$(sed -n 's/.*"kernel_lines": \([0-9]*\).*/\1/p' "$out.json")
-	check tcb.budget "${lines:-no} lines of code in shim/, 3000 are allowed" test "${lines:-9999}" -le 3000
+	check tcb.lines "the report's count of shim/ is not the one that the part size holds to its budget" grep -q "\"kernel_lines\": $(shim_lines)," "$out.json"
 	check tcb.kvm "KVM of the same kernel was not counted" grep -q '"component": "emulator"' "$out.json"
 	check tcb.imports "no imported symbols" grep -q '"get_user_pages_fast"' "$out.json"
 	check tcb.chart "the chart lacks the shim" grep -q "In the kernel with Umbra" "$out.svg"
