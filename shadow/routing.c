@@ -77,6 +77,14 @@ static struct apic_msg msi_message(const struct vm *vm, uint32_t address_lo, uin
 	return msg;
 }
 
+/* As on KVM, a message that is for no APIC is no error as long as there is one. */
+static int msi_deliver(struct vm *vm, const struct apic_msg *msg)
+{
+	int ret = apic_deliver(vm, NULL, msg);
+
+	return ret < 0 && atomic_load(&vm->vcpus) ? 0 : ret;
+}
+
 static bool msi_valid(const struct vm *vm, uint32_t address_hi)
 {
 	return !vm->x2apic_api_32bit_ids || !(address_hi & 0xff);
@@ -277,7 +285,7 @@ int routing_set_irq_locked(struct vm *vm, enum irq_source source, uint32_t gsi, 
 		if (!level)
 			return -1; /* a message has no falling edge */
 		msg = msi_message(vm, route->address_lo, route->address_hi, route->data);
-		return apic_deliver(vm, NULL, &msg);
+		return msi_deliver(vm, &msg);
 	}
 	for (uint32_t chip = 0; vm->irqchip && chip < CHIPS; chip++)
 		if (route->pin[chip])
@@ -311,7 +319,7 @@ int routing_signal_msi(struct vm *vm, const struct kvm_msi *msi)
 		return -EINVAL;
 	FAULT_POINT(signal_msi, vm, msi, msi->address_lo);
 	msg = msi_message(vm, msi->address_lo, msi->address_hi, msi->data);
-	return apic_deliver(vm, NULL, &msg);
+	return msi_deliver(vm, &msg);
 }
 
 void routing_scan_eoi(struct vcpu *vcpu)
