@@ -251,7 +251,7 @@ static int64_t get_dirty_locked(struct vm *vm, const struct kvm_dirty_log *log)
 	struct kvm_dirty_log ask = { .slot = log->slot };
 
 	if (!slot)
-		return -ENOENT;
+		return CHANNEL_SLOT_KNOWN(log->slot) ? -ENOENT : -EINVAL;
 	for (uint64_t at = 0; at < bytes;) {
 		uint32_t want = bytes - at < CHANNEL_PAYLOAD_MAX ? bytes - at : CHANNEL_PAYLOAD_MAX;
 		struct request request = {

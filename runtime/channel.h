@@ -19,6 +19,8 @@
 
 #define CHANNEL_VERSION 3	  /* raised with each change that the other side must know of */
 #define CHANNEL_PAYLOAD_MAX 65536 /* bytes after struct channel_msg */
+/* KVM's limits: an id beyond them gives EINVAL, one below them that is not in use ENOENT. */
+#define CHANNEL_SLOT_KNOWN(id) ((id) >> 16 < 2 && ((id)&0xffff) < 32764)
 #define CHANNEL_FDS_MAX 4
 
 enum channel_kind {

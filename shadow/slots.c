@@ -541,7 +541,7 @@ static int64_t get_dirty_locked(struct vm *vm, struct call *call, uint32_t id, u
 	uint64_t *bitmap = call->out;
 	int ret;
 
-	if (id >= VM_MAX_SLOTS)
+	if (!CHANNEL_SLOT_KNOWN(id))
 		return -EINVAL;
 	if (!slot || !(slot->flags & KVM_MEM_LOG_DIRTY_PAGES))
 		return -ENOENT;
@@ -591,9 +591,7 @@ static int64_t clear_dirty_locked(struct vm *vm, const struct kvm_clear_dirty_lo
 	const struct slot *slot = arg->slot < VM_MAX_SLOTS ? slots_by_id(atomic_load(&vm->slots), arg->slot) : NULL;
 	uint64_t pages, words = ((uint64_t)arg->num_pages + 63) / 64;
 
-	if (!(vm->manual_dirty_protect & KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE))
-		return -ENXIO;
-	if (arg->slot >= VM_MAX_SLOTS || arg->first_page % 64)
+	if (!CHANNEL_SLOT_KNOWN(arg->slot) || arg->first_page % 64)
 		return -EINVAL;
 	if (!slot || !(slot->flags & KVM_MEM_LOG_DIRTY_PAGES))
 		return -ENOENT;
