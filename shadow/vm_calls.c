@@ -240,7 +240,7 @@ static int64_t irqfd(struct vm *vm, struct call *call)
 	struct kvm_irqfd arg;
 	int none = -1;
 
-	if (!take(call, &arg, sizeof(arg)) || !vm_has_lapics(vm))
+	if (!take(call, &arg, sizeof(arg)))
 		return -EINVAL;
 	if (arg.flags & ~(uint32_t)(KVM_IRQFD_FLAG_DEASSIGN | KVM_IRQFD_FLAG_RESAMPLE))
 		return -EINVAL;
