@@ -22,14 +22,17 @@ compare() { # compare NAME MACHINE APPEND CONTROLLER: the timer or the console h
 
 expect irqchip.load "insmod failed: $(dmesg | tail -n 2)" umbra_load
 expect irqchip.stock "stock KVM does not load" stock_load
-umbra run -- kvm-irqchip >/tmp/client.umbra
-expect irqchip.client.umbra "$(tail -n 1 /tmp/client.umbra)" grep -qx end /tmp/client.umbra
-kvm-irqchip >/tmp/client.stock
-expect irqchip.client.stock "$(tail -n 1 /tmp/client.stock)" grep -qx end /tmp/client.stock
-diff /tmp/client.stock /tmp/client.umbra | head -n 40
-echo "$(wc -l </tmp/client.umbra) lines compared"
-expect irqchip.client.same "$(diff /tmp/client.stock /tmp/client.umbra | grep -c '^[-+] ') lines differ" \
-	cmp -s /tmp/client.stock /tmp/client.umbra
+client() { # client NAME PROGRAM: the same output on both
+	umbra run -- $2 >/tmp/$1.umbra
+	expect "irqchip.$1.umbra" "$(tail -n 1 /tmp/$1.umbra)" grep -qx end /tmp/$1.umbra
+	$2 >/tmp/$1.stock
+	expect "irqchip.$1.stock" "$(tail -n 1 /tmp/$1.stock)" grep -qx end /tmp/$1.stock
+	diff /tmp/$1.stock /tmp/$1.umbra | head -n 40
+	echo "$(wc -l </tmp/$1.umbra) lines compared"
+	expect "irqchip.$1.same" "$(diff /tmp/$1.stock /tmp/$1.umbra | grep -c '^[-+]') lines differ" cmp -s /tmp/$1.stock /tmp/$1.umbra
+}
+client client kvm-irqchip
+client errors kvm-errors # what a VMM does wrong, on VMs with each kind of irqchip
 
 if [ "$guests" != microvm ]; then
 	qemu=qemu-system-x86_64
