@@ -318,7 +318,7 @@ pc_part() {
 	rm -rf "$build_root/$part-qemu" "$build_root/$part-root"
 }
 part_svm_pc() { pc_part gdb,control,reset,panic,msix --hw svm --cpus 2; }
-part_svm_pc_boot() { pc_part modes,boot,hpet --hw svm --cpus 2; }
+part_svm_pc_boot() { pc_part modes,roms,boot,hpet --hw svm --cpus 2; }
 # attack_part HARDWARE OPTIONS...: attacks on the module, and copies of it in which they must find something; with QEMU also on shadows
 attack_part() {
 	local hw=$1 root=$build_root/$part-root

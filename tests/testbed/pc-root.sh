@@ -24,6 +24,16 @@ for symbol in debug_break debug_second debug_watch debug_stored debug_value; do
 	nm "$out/pc/modes.elf" | awk -v s=$symbol '$3 == s { print $1 }'
 done >"$out/pc/modes.sym"
 
+# option_rom OUT DEFINE: a ROM whose bytes have the sum 0
+option_rom() {
+	gcc -m32 -c "$2" -o "$work/rom.o" "$sources/option_rom.S"
+	ld -m elf_i386 -Ttext=0 --oformat=binary -o "$1" "$work/rom.o"
+	printf "$(od -An -v -tu1 "$1" | awk '{ for (i = 1; i <= NF; i++) s += $i } END { printf "\\x%02x", (65536 - s) % 256 }')" |
+		dd of="$1" bs=1 seek=511 conv=notrunc status=none
+}
+option_rom "$out/pc/option.rom" -DBOOT
+option_rom "$out/pc/pci.rom" -DDEVICE=0x1005 # a virtio-rng-pci
+
 # The guest that takes commands
 modules="acpi/button input/evdev misc/pvpanic/pvpanic misc/pvpanic/pvpanic-mmio virtio/virtio_ring virtio/virtio
 	virtio/virtio_pci_legacy_dev virtio/virtio_pci_modern_dev virtio/virtio_pci virtio/virtio_balloon block/virtio_blk"

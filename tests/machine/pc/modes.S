@@ -72,6 +72,15 @@ debug_stored:
 
 	mov $text_flat, %esi
 	call print
+	movb 0xfffffff0, %al			/* the firmware's ROM, a read-only slot: a write leaves it as it was */
+	mov %al, %ah
+	not %al
+	movb %al, 0xfffffff0
+	cmpb %ah, 0xfffffff0
+	mov $text_rom, %esi
+	je 1f
+	mov $text_no_rom, %esi
+1:	call print
 	mov $IOAPIC, %ebx
 	call version
 
@@ -405,6 +414,8 @@ idt_pointer:
 	.long idt
 debug_value:	.long 0
 text_flat:	.asciz "modes: 32-bit, no paging\n"
+text_rom:	.asciz "modes: ROM kept\n"
+text_no_rom:	.asciz "modes: ROM written to\n"
 text_paging:	.asciz "modes: 32-bit paging\n"
 text_pae:	.asciz "modes: PAE\n"
 text_compat:	.asciz "modes: compatibility\n"

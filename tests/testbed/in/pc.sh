@@ -5,7 +5,7 @@
 . /testbed/lib.sh
 
 on=${on:-umbra}
-groups=$(echo "${pc:-modes,boot,hpet,grub,control,reset,panic,msix,gdb,memory,balloon,hotplug,ovmf}" | tr , ' ')
+groups=$(echo "${pc:-modes,roms,boot,hpet,grub,control,reset,panic,msix,gdb,memory,balloon,hotplug,ovmf}" | tr , ' ')
 pc_qemu="qemu-system-x86_64 -cpu host,kvm-asyncpf-int=off -nodefaults -no-user-config -display none"
 kernel="-kernel /guest/vmlinuz -initrd /guest/initrd"
 t=/tmp/pc
@@ -25,7 +25,7 @@ run_to_end() {
 	note "$name on $hypervisor"
 	timeout $((seconds * slow)) $(pre "$hypervisor") $pc_qemu -no-reboot -serial stdio "$@" </dev/null >"$t/$name.$hypervisor" 2>&1
 	echo "status $?" >>"$t/$name.$hypervisor"
-	tr -d '\r' <"$t/$name.$hypervisor" | grep -a '^guest: \|^modes: \|^[0-9a-f]\{4,8\}$' >"$t/$name.$hypervisor.lines"
+	tr -d '\r' <"$t/$name.$hypervisor" | grep -a '^guest: \|^modes: \|^rom: \|^[0-9a-f]\{4,8\}$' >"$t/$name.$hypervisor.lines"
 }
 show() { echo "-- output of $1"; tail -n "${2:-15}" "$t/$1" | tr -d '\r' | cut -c1-160; }
 
@@ -85,9 +85,27 @@ group_modes() { # all modes and their paging; the same on stock KVM
 			-device isa-debug-exit,iobase=0xf4,iosize=4
 	done
 	expect pc.modes.end "not run to the end: $(tail -n 2 $t/modes.$on | tr '\n' '|')" grep -q '^modes: done' $t/modes.$on
+	expect pc.modes.rom "a write to the ROM changed it, or was not tried" grep -q '^modes: ROM kept' $t/modes.$on
 	expect pc.modes.exit "$(tail -n 1 $t/modes.$on)" grep -q '^status 33' $t/modes.$on
 	expect pc.modes.same "differs: $(diff $t/modes.$on.lines $t/modes.stock.lines | grep '^[-+]' | tr '\n' '|')" \
 		cmp -s $t/modes.$on.lines $t/modes.stock.lines
+}
+
+group_roms() { # option ROMs, from QEMU and from a PCI device, by way of the memory that PAM registers switch
+	local machine h
+	for machine in pc q35; do
+		for h in $([ $on = stock ] || echo umbra) stock; do
+			run_to_end roms-$machine $h 40 -accel kvm,kernel-irqchip=split -M $machine -m 64 -option-rom /pc/option.rom \
+				-device virtio-rng-pci,romfile=/pc/pci.rom -device isa-debug-exit,iobase=0xf4,iosize=4
+		done
+		expect pc.roms-$machine.option "the option ROM did not boot: $(tail -n 2 $t/roms-$machine.$on | tr '\n' '|')" \
+			grep -q '^rom: option, boots: ' $t/roms-$machine.$on.lines
+		expect pc.roms-$machine.pci "the device's ROM was not called" grep -q "^rom: PCI device's, called: written" $t/roms-$machine.$on.lines
+		expect pc.roms-$machine.exit "$(tail -n 1 $t/roms-$machine.$on)" grep -q '^status 33' $t/roms-$machine.$on
+		expect pc.roms-$machine.same "differs: $(diff $t/roms-$machine.$on.lines $t/roms-$machine.stock.lines | grep '^[-+]' | tr '\n' '|')" \
+			cmp -s $t/roms-$machine.$on.lines $t/roms-$machine.stock.lines
+	done
+	idle roms
 }
 
 boot_case() { # boot_case NAME QEMU-ARGUMENTS...: a kernel by SeaBIOS and linuxboot
@@ -104,13 +122,13 @@ reference() {
 }
 
 group_boot() {
-	local machine
+	local machine chip
 	reference
 	for machine in pc q35; do
-		boot_case boot-$machine-split -M $machine -accel kvm,kernel-irqchip=split
-		boot_case boot-$machine-on -M $machine -accel kvm,kernel-irqchip=on
+		for chip in split on off; do
+			boot_case boot-$machine-$chip -M $machine -accel kvm,kernel-irqchip=$chip
+		done
 	done
-	boot_case boot-pc-off -M pc -accel kvm,kernel-irqchip=off
 	idle boot
 }
 
