@@ -57,6 +57,22 @@ guest_append="console=ttyS0 quiet panic=-1 cryptomgr.notests initcall_blacklist=
 stock_guest() { # stock_guest SECONDS MACHINE [APPEND]
 	timeout "$1" $qemu $(guest_args "$2") -append "$guest_append ${3:-}" </dev/null 2>&1
 }
+# Where the threads of shadows and VMMs are, twice: to see who is stuck.
+vmm_state() {
+	local i task
+	for i in 1 2; do
+		for task in $(for pid in $(pidof umbra-shadow $qemu); do echo /proc/$pid/task/*; done); do
+			echo "# $task $(cat $task/comm $task/wchan | tr "\n" " ") state, time: $(cut -d" " -f3,14,15 $task/stat) call: $(cat $task/syscall)"
+		done
+		sleep 5
+	done
+}
 umbra_guest() {
+	local watch status
+	{ sleep $(($1 - 15)); vmm_state; } >/dev/ttyS0 2>&1 &
+	watch=$!
 	timeout "$1" umbra run -- $qemu $(guest_args "$2") -append "$guest_append ${3:-}" </dev/null 2>&1
+	status=$?
+	kill $watch
+	return $status
 }

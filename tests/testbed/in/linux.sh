@@ -9,6 +9,7 @@ compare() { # compare NAME MACHINE
 		${on}_guest 300 "$2" | tee "/tmp/$1.$on.all"
 		grep '^guest: ' "/tmp/$1.$on.all" >"/tmp/$1.$on"
 		expect "linux.$1.$on.user" "user space not reached" grep -q '^guest: user space reached' "/tmp/$1.$on"
+		expect "linux.$1.$on.kernel" "not the kernel of this machine" grep -q "^guest: kernel $(uname -r)[[:space:]]*$" "/tmp/$1.$on"
 		expect "linux.$1.$on.off" "no power-off" grep -q 'reboot: Power down' "/tmp/$1.$on.all"
 		[ $on = stock ] || expect "linux.$1.idle" "VMs, vCPUs or pages left over" umbra_idle
 	done
