@@ -457,7 +457,7 @@ static void *scribble_thread(void *arg)
 			at = 16 + x % (CHANNEL_RUN_PAGES * 4096 - 16);
 			break;
 		case 1: /* the channel's own part */
-			at = CHANNEL_VCPU_OFFSET + x % 64;
+			at = CHANNEL_VCPU_OFFSET + x % 192;
 			break;
 		default: /* all of it */
 			at = x >> 40 & 1 ? x % 64 : x % CHANNEL_VCPU_SIZE;
@@ -518,6 +518,27 @@ static void ring(struct channel_vcpu *v, volatile unsigned char *area, int kick,
 		usleep(100);
 }
 
+/* The interrupt bell, with a call that makes sense or one that does not. */
+static void ring_irq(unsigned char *area, int kick)
+{
+	static const uint32_t calls[] = { KVM_IRQ_LINE, KVM_IRQ_LINE_STATUS, KVM_SIGNAL_MSI };
+	struct channel_irq *irq = (void *)(area + CHANNEL_IRQ_OFFSET);
+	uint64_t one = 1, end = now_ms() + 30;
+
+	irq->nr = rnd() % 4 ? calls[rnd() % 3] : (uint32_t)nasty();
+	irq->size = rnd() % 4 ? _IOC_SIZE(irq->nr) : (uint32_t)nasty();
+	irq->vmm_sleeps = rnd() & 1;
+	payload_random(sizeof(irq->payload));
+	memcpy(irq->payload, payload, sizeof(irq->payload));
+	__atomic_store_n(&irq->bell, rnd() % 8 ? CHANNEL_IRQ_RUNG : (uint32_t)nasty(), __ATOMIC_SEQ_CST);
+	rings++;
+	if (write(kick, &one, sizeof(one)) < 0 && errno != EAGAIN)
+		failed("kick");
+	while (__atomic_load_n(&irq->bell, __ATOMIC_SEQ_CST) != CHANNEL_IRQ_IDLE && now_ms() < end)
+		usleep(100);
+	runs_done += irq->bell == CHANNEL_IRQ_IDLE;
+}
+
 static void pages_session(uint64_t end)
 {
 	struct session s;
@@ -553,7 +574,9 @@ static void pages_session(uint64_t end)
 	if (pthread_create(&thread, NULL, scribble_thread, &sc))
 		failed("thread");
 	while (now_ms() < stop_at && now_ms() < end && !s.dead) {
-		if (rnd() & 3) {
+		if (!(rnd() % 8)) {
+			ring_irq(area, kick);
+		} else if (rnd() & 3) {
 			ring(v, area, kick, CHANNEL_RUN);
 		} else {
 			v->nr = call_number(VCPU_CALLS, CALLS - VCPU_CALLS);

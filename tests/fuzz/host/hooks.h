@@ -25,6 +25,7 @@ int fuzz_epoll_pwait2(int epoll, struct epoll_event *event, int max, const struc
 long fuzz_futex_wait(void *word, uint32_t value, const struct sys_timespec *timeout);
 _Noreturn void fuzz_exit_group(int code);
 long fuzz_clock_gettime(int clock, struct sys_timespec *now);
+extern uint64_t fuzz_tsc;
 uint64_t fuzz_rdtsc(void);
 void fuzz_xsave(void *area, uint64_t mask);
 void fuzz_cpuid(uint32_t leaf, uint32_t index, uint32_t regs[4]);
@@ -45,6 +46,7 @@ extern uint64_t fuzz_gs_base;
 #define sys_madvise(addr, len, advice) ((void)(addr), -22L)		  /* no huge page to be had */
 #define sys_call4(nr, a, b, c, d) ((void)(a), (void)(b), (void)(c), -22L) /* rseq, which is the fuzzer's */
 #define cpu_rdtsc() fuzz_rdtsc()
+#define cpu_pause() ((void)(fuzz_tsc += 100000)) /* nobody comes while one waits: not for long, then */
 #define cpu_cpuid(leaf, index, regs) fuzz_cpuid(leaf, index, regs)
 /* The guest's FPU state lies in fpu_park all the time; the registers are the fuzzer's. */
 #define cpu_xsave(area, mask) fuzz_xsave(area, mask)

@@ -561,8 +561,10 @@ int rig_vcpu(uint32_t id)
 	fds[0] = rig.memfd[n];
 	fds[1] = rig.kick[n];
 	fds[2] = rig.done[n];
-	if (rig_ask(CHANNEL_VCPU, 0, id, NULL, 0, fds, 3) == 0)
+	if (rig_ask(CHANNEL_VCPU, 0, id, NULL, 0, fds, 3) == 0) {
+		rig.area_thread[n] = rig.threads - 1;
 		return (int)n;
+	}
 	munmap(rig.area[n], CHANNEL_VCPU_SIZE);
 	rig.areas--;
 	return -1;
@@ -603,7 +605,7 @@ static void thread_go(uint32_t n)
 static void ring(uint32_t n, uint8_t bell)
 {
 	rig.area[n][CHANNEL_BELL_BYTE] = bell;
-	thread_go(n + 1);
+	thread_go(rig.area_thread[n]);
 	fuzz_assert(rig.area[n][CHANNEL_BELL_BYTE] == CHANNEL_IDLE); /* answered, whatever it was */
 }
 
@@ -617,7 +619,7 @@ static bool pick_vcpu(struct input *in, uint32_t *n)
 	if (!rig.areas || !rig.vm.vcpus)
 		return false;
 	*n = input_pick(in, rig.areas);
-	return *n + 1 < rig.threads;
+	return true;
 }
 
 /* KVM_RUN, with the VMM's answer to the exit before. */
@@ -688,22 +690,45 @@ void rig_step_scribble(struct input *in)
 		ring(n, input_u8(in) | 1);
 }
 
+/* The interrupt bell; the kick that belongs to it comes with the events. */
+static void irq_bell(struct input *in)
+{
+	static const uint32_t calls[] = { KVM_IRQ_LINE, KVM_IRQ_LINE_STATUS, KVM_SIGNAL_MSI };
+	struct channel_irq *irq = (struct channel_irq *)(rig.area[0] + CHANNEL_IRQ_OFFSET);
+	uint32_t which = input_pick(in, 4);
+
+	irq->nr = which < 3 ? calls[which] : input_u32(in);
+	irq->size = which < 3 ? _IOC_SIZE(irq->nr) : input_u32(in);
+	irq->vmm_sleeps = input_u8(in) & 1;
+	input_bytes(in, irq->payload, sizeof(irq->payload));
+	irq->bell = CHANNEL_IRQ_RUNG;
+}
+
 void rig_step_events(struct input *in)
 {
 	uint8_t what = input_u8(in);
 	uint64_t one = 1;
 	ssize_t done = 0;
+	/* The first vCPU's area; a memfd of another size can have been taken for that one. */
+	bool has_bell = rig.areas && rig.area_thread[0] == 1;
 
 	if (what & 0xf)
 		for (int i = 0; i < 4; i++)
 			if (what >> i & 1)
 				done |= write(rig.event[i], &one, sizeof(one));
+	if (what & 0x40 && has_bell)
+		irq_bell(in);
 	if (what & 0x10 && rig.areas) {
 		channel_of(0)->stop = what >> 5 & 1;
 		done |= write(rig.kick[0], &one, sizeof(one));
 	}
 	(void)done;
 	thread_go(0);
+	if ((what & 0x50) == 0x50 && has_bell) {
+		struct channel_irq *irq = (struct channel_irq *)(rig.area[0] + CHANNEL_IRQ_OFFSET);
+
+		fuzz_assert(irq->bell == CHANNEL_IRQ_IDLE && irq->size <= CHANNEL_IRQ_PAYLOAD);
+	}
 }
 
 void rig_step_time(struct input *in)

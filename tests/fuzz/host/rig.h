@@ -34,6 +34,8 @@ struct rig {
 	int memfd[RIG_VCPUS], kick[RIG_VCPUS], done[RIG_VCPUS], event[4];
 	uint8_t *area[RIG_VCPUS]; /* the VMM's view of a vCPU's memfd */
 	uint32_t areas;
+	uint32_t area_thread
+		[RIG_VCPUS]; /* place in thread[] of the vCPU behind an area: memfds of other sizes get vCPUs, too */
 };
 
 extern struct rig rig;
