@@ -17,6 +17,7 @@ usage: bench/run.sh [options]
   --append TEXT      more kernel arguments for the machine, for example mitigations=auto
   --rounds N         of it: of each thing on each hypervisor (5); the median of the rounds' ratios counts
   --pairs            with VMX, too, what --hw svm measures: slow (an hour a round), but nothing else on this machine matters
+  --realtime         the machine gets real-time priority: other work here hardly disturbs it, but stands still meanwhile
   --only LIST        of it: of exits,1,2,4,io1,io2 (numbers: guests with so many vCPUs; io: disk and network)
   --raw FILE         of it: add the figures to FILE; the table is of all in there, so that it can be measured in pieces
   --stats            of it: exits by kind, in the machine's console
@@ -28,7 +29,7 @@ exit status: 0 when everything was measured, 1 when not (--strict: or a target w
 USAGE
 }
 
-hw=vmx kernel=6.1 tree= batches= rounds=5 stats= boots=2 append= smp=1 pairs= only= raw= parts=exits,start,boot,memory json= strict=
+hw=vmx kernel=6.1 tree= batches= rounds=5 stats= boots=2 append= smp=1 pairs= only= raw= parts=exits,start,boot,memory json= strict= realtime=
 while [ $# -gt 0 ]; do
 	case $1 in
 	--no-smp) smp=; shift; continue ;;
@@ -36,6 +37,7 @@ while [ $# -gt 0 ]; do
 	--pairs) pairs=1; shift; continue ;;
 	--stats) stats=1; shift; continue ;;
 	--strict) strict=1; shift; continue ;;
+	--realtime) realtime="chrt -r 1"; shift; continue ;;
 	--help) usage; exit 0 ;;
 	-o | --*) [ $# -gt 1 ] || { usage >&2; exit 1; } ;;
 	esac
@@ -86,7 +88,7 @@ commit=$(git -C "$source_root" describe --always --dirty 2>/dev/null || echo unk
 machine() {
 	local status=0 console=$out/console.$1
 	echo "bench: emulated machine ($hw) with $4 CPU(s)"
-	"$testbed/machine.sh" --hw $hw --cpus "$4" --kernel "$kernel" --overlay "$work/machine" --script "$bench/in/$2.sh" \
+	$realtime "$testbed/machine.sh" --hw $hw --cpus "$4" --kernel "$kernel" --overlay "$work/machine" --script "$bench/in/$2.sh" \
 		--timeout "$3" --log "$console" --append "batches=$batches $5 $append" || status=$?
 	[ $status = 0 ] || { tail -n 8 "$console" >&2; fail "the run failed (status $status), console in $console"; }
 	grep -q '^bench: end' "$console" || fail "no end in $console"
