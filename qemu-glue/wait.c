@@ -136,7 +136,7 @@ int wait_look(struct wait *wait)
 	clock_gettime(CLOCK_MONOTONIC, &now);
 	if (now.tv_sec - wait->since.tv_sec <= ANSWER_TIMEOUT)
 		return 0;
-	shadow_is_broken(wait->shadow, "a vCPU does not answer");
+	shadow_is_broken(wait->shadow, "it does not answer");
 	return -EIO;
 }
 
@@ -175,6 +175,7 @@ int wait_answer(struct wait *wait)
 	uint64_t begin = __rdtsc();
 	int ret = wait_spin(wait) || wait_yield(wait) ? 0 : wait_sleep(wait);
 
-	learn(wait, __rdtsc() - begin);
+	if (wait->adapt->cpus > 1)
+		learn(wait, __rdtsc() - begin);
 	return ret;
 }

@@ -465,7 +465,8 @@ static uint32_t bell_wait(struct vcpu *vcpu)
 			sys_futex_wait(vcpu->kvm, word, NULL, 1);
 		__atomic_store_n(&vcpu->channel->shadow_sleeps, 0, __ATOMIC_RELAXED);
 	}
-	bell_learn(vcpu, cpu_rdtsc() - begin);
+	if (smp)
+		bell_learn(vcpu, cpu_rdtsc() - begin);
 	return bell_of(bell_word(vcpu));
 }
 
