@@ -521,11 +521,11 @@ static void ring(struct channel_vcpu *v, volatile unsigned char *area, int kick,
 /* The interrupt bell, with a call that makes sense or one that does not. */
 static void ring_irq(unsigned char *area, int kick)
 {
-	static const uint32_t calls[] = { KVM_IRQ_LINE, KVM_IRQ_LINE_STATUS, KVM_SIGNAL_MSI };
+	static const uint32_t irq_calls[] = { KVM_IRQ_LINE, KVM_IRQ_LINE_STATUS, KVM_SIGNAL_MSI };
 	struct channel_irq *irq = (void *)(area + CHANNEL_IRQ_OFFSET);
 	uint64_t one = 1, end = now_ms() + 30;
 
-	irq->nr = rnd() % 4 ? calls[rnd() % 3] : (uint32_t)nasty();
+	irq->nr = rnd() % 4 ? irq_calls[rnd() % 3] : (uint32_t)nasty();
 	irq->size = rnd() % 4 ? _IOC_SIZE(irq->nr) : (uint32_t)nasty();
 	irq->vmm_sleeps = rnd() & 1;
 	payload_random(sizeof(irq->payload));
