@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-# cves.tsv, the policies, then the machine's console: the table of what was run, and the shares over all rows in scope.
+# cves.tsv, the policies, then the console of svm-cve and the results of vmx-cve, if it ran: the table of what was run, and the shares
+# over all rows in scope.
 # A row of boundary P that was not run is argued by its class: faults of this class were put into the shadow, and all were contained.
 BEGIN { FS = "\t" }
 
@@ -52,6 +53,13 @@ $1 == "TEST" {
 	seen[$2] = 1
 	contained[$2] = 1
 	observed[$2] = "passes: " $3
+}
+# What vmx-cve found: its results.
+/^ok cve\/CVE-[-0-9]+$/ && how[substr($0, 8)] == "vmx" {
+	id = substr($0, 8)
+	seen[id] = 1
+	contained[id] = 1
+	observed[id] = "passes: " place[id]
 }
 /^not ok cve\/CVE-[-0-9]+: failed:/ {
 	id = $0

@@ -1,7 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
-# mutants.sh vmx|svm KERNEL-HEADERS WORK OUT: builds copies of shim/ that each lack one check, as OUT/mutants/NAME.ko, and
-# OUT/mutants/list: NAME and the attack that must find it. In the sources themselves nothing of this exists.
+# mutants.sh vmx|svm|mitigations KERNEL-HEADERS WORK OUT: builds copies of shim/ that each lack one check, as OUT/mutants/NAME.ko,
+# and OUT/mutants/list: NAME and the attack that must find it. mitigations: on VMX, and found only in a machine that has them on.
+# In the sources themselves nothing of this exists.
 set -euo pipefail
 source_root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 hw=$1 kdir=$2 work=$(realpath -m "$3") out=$(realpath -m "$4")/mutants
@@ -26,6 +27,7 @@ list() {
 	s6.address-space | both | s6.passed | vcpu.c | s/unlikely(current->mm != vcpu->vm->mm)/0/
 	s7.read-only | both | s7.readonly_toggle | mem.c | s/UMBRA_REGION_READONLY/0/
 	s7.dirty | both | s7.dirty_toggle | pt.c | s/entry_set(entry, \*entry & ~pt->format->write);/(void)0;/
+	s7.itlb | mitigations | s7.itlb_multihit | vmx.c | s/!boot_cpu_has_bug(X86_BUG_ITLB_MULTIHIT)/1/
 	s8.asid | svm | s8.isolation | svm_run.c | s/cpu->asid = 1;/cpu->asid = 0;/
 	s8.vpid | vmx | s8.isolation | vmx.c | s/ida_alloc_range(&vmx_vpids, 1,/ida_alloc_range(\&vmx_vpids, 0,/
 	s9.busy | svm | s9.two_threads | vcpu.c | s/unlikely(atomic_cmpxchg(&vcpu->busy, 0, 1))/0/
@@ -39,7 +41,7 @@ mkdir -p "$work" "$out"
 cp "$source_root"/shim/{Kbuild,*.[chS]} "$work/"
 while IFS='|' read -r name for attack files script; do
 	read -r name for attack files <<<"$name $for $attack $files"
-	[ "$for" = both ] || [ "$for" = "$hw" ] || continue
+	[ "$for" = "$hw" ] || { [ "$for" = both ] && [ "$hw" != mitigations ]; } || continue
 	for file in $files; do
 		sed -i "$script" "$work/$file"
 		cmp -s "$work/$file" "$source_root/shim/$file" && { echo "mutants: $name changes nothing in $file" >&2; exit 1; }

@@ -28,7 +28,9 @@ static void reason_set(const char *format, va_list args)
 	char text[sizeof(result->reason)];
 
 	vsnprintf(text, sizeof(text), format, args);
-	if (!result->failed && !result->skipped)
+	if (!result) /* before the first test: there is none to blame */
+		fprintf(stderr, "%s\n", text);
+	else if (!result->failed && !result->skipped)
 		memcpy(result->reason, text, sizeof(text));
 	else
 		printf("# also: %s\n", text);
@@ -40,10 +42,11 @@ void fail(const char *format, ...)
 	va_list args;
 
 	va_start(args, format);
-	if (result->failed < 20)
+	if (!result || result->failed < 20)
 		reason_set(format, args);
 	va_end(args);
-	result->failed++;
+	if (result)
+		result->failed++;
 }
 
 void die(void)

@@ -88,7 +88,8 @@ for overlay in ${overlays[@]+"${overlays[@]}"} "$run/top"; do
 	cpio_pack "$overlay" >>"$run/initrd.img"
 done
 vmlinuz=$tree/boot/vmlinuz-$release
-arguments="console=ttyS1,115200 panic=-1 nokaslr mitigations=off no_timer_check tsc=reliable cryptomgr.notests initcall_blacklist=load_system_certificate_list loglevel=5 $append"
+case " $append" in *" mitigations="*) mitigations= ;; *) mitigations=mitigations=off ;; esac
+arguments="console=ttyS1,115200 panic=-1 nokaslr $mitigations no_timer_check tsc=reliable cryptomgr.notests initcall_blacklist=load_system_certificate_list loglevel=5 $append"
 
 # preload NAME: builds NAME.c once, to be preloaded into an emulator; prints its path
 preload() {
