@@ -381,13 +381,19 @@ static void op_create_vcpu(void)
 }
 
 /*
+ * States that hardware takes or refuses, and that end the emulated machine; in no state of a vCPU and at no moment of it:
  * QEMU 7.2 (TCG) does not give the host its CR0 back when a guest with EFER.LME and without CR4.PAE exits: it sets CR0 before CR4 and
- * refuses to. The machine is lost then. So on SVM CR4.PAE is always on, in each state and all the time.
+ * refuses to. So on SVM CR4.PAE is always on. Bochs 2.7 does not look at CR0.PG at an entry with EFER.LMA, and panics without CR0.PE.
+ * So on VMX one half of the vCPUs always has CR0.PG, the other never EFER.LMA.
  */
-static void spare_qemu(struct umbra_run *run)
+static void spare_emulator(struct umbra_run *run, uint32_t c)
 {
 	if (host.hw == UMBRA_HW_SVM)
 		run->cr4 |= 1 << 5;
+	else if (c & 1)
+		run->efer &= ~(1ULL << 10);
+	else
+		run->cr0 |= 1ULL << 31;
 }
 
 /* The old mapping is left behind, with whoever uses it. */
@@ -425,7 +431,7 @@ static void op_map_run(void)
 		munmap(run, size);
 		return;
 	}
-	spare_qemu(run);
+	spare_emulator(run, c);
 	cpus[c].run = run;
 }
 
@@ -471,8 +477,8 @@ static void guest_code_write(void)
 static void op_load(void)
 {
 	static const enum guest_mode modes[] = { MODE_REAL, MODE_PROT32, MODE_PROT32, MODE_LONG64, MODE_PAE };
-	struct umbra_run *run = cpus[pick_vcpu()].run, state;
-	uint32_t mode = pick(ARRAY_SIZE(modes));
+	uint32_t c = pick_vcpu(), mode = pick(ARRAY_SIZE(modes));
+	struct umbra_run *run = cpus[c].run, state;
 
 	guest_code_write();
 	if (!run)
@@ -494,7 +500,7 @@ static void op_load(void)
 						      .insn_len = (uint8_t)pick(16) };
 	if (chance(3))
 		mutate(&state, offsetof(struct umbra_run, exit));
-	spare_qemu(&state);
+	spare_emulator(&state, c);
 	memcpy(run, &state, offsetof(struct umbra_run, exit));
 	say("state, mode %u", mode);
 }
@@ -502,7 +508,8 @@ static void op_load(void)
 /* While another thread runs it. */
 static void op_scribble(void)
 {
-	struct umbra_run *run = cpus[pick_vcpu()].run;
+	uint32_t c = pick_vcpu();
+	struct umbra_run *run = cpus[c].run;
 
 	if (!run)
 		return;
@@ -514,10 +521,10 @@ static void op_scribble(void)
 			mutate((uint8_t *)run + 1024 + pick(host.run_size / 512 - 2) * 512, 512);
 			continue;
 		}
-		/* A copy is changed and stored word by word, so that CR4 is never without PAE for a moment. */
+		/* A copy is changed and stored word by word, so that no bit is missing for a moment. */
 		memcpy(&copy, run, sizeof(copy));
 		mutate((uint8_t *)&copy + at, len < 128 ? len : 128);
-		spare_qemu(&copy);
+		spare_emulator(&copy, c);
 		for (size_t i = at; i < at + (len < 128 ? len : 128); i += 8)
 			__atomic_store_n((uint64_t *)((uint8_t *)run + i), *(uint64_t *)((uint8_t *)&copy + i),
 					 __ATOMIC_RELAXED);
