@@ -13,7 +13,7 @@ DESTDIR=$(realpath "$out") cmake --install "$build" >/dev/null
 rm -rf "$out"/usr/share/man "$out"/usr/share/doc "$out"/usr/include
 
 # Built, but not for installation.
-for program in tests/machine/{machine-tests,kvm-irqchip,kvm-errors} tests/attack/{attack-tests,hostile-vmm,hostile-api,hostile.elf} tests/fuzz/abi/abi-fuzz shadow/umbra-shadow-test; do
+for program in tests/machine/{machine-tests,kvm-irqchip,kvm-errors,memory-cut} tests/attack/{attack-tests,hostile-vmm,hostile-api,hostile.elf} tests/fuzz/abi/abi-fuzz shadow/umbra-shadow-test; do
 	[ ! -x "$build/$program" ] || install -D -m 755 "$build/$program" "$out/usr/libexec/umbra/$(basename "$program")"
 done
 ko=$(find "$out" -name umbra.ko | head -n 1)

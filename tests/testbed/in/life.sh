@@ -64,6 +64,12 @@ kill -9 "$other"
 wait
 expect life.forbidden.idle "VMs, vCPUs or pages left over" umbra_idle
 
+# A VMM that cuts its guest's memory short: that guest ends in an orderly way, and it is said why.
+umbra run -- memory-cut >/tmp/cut 2>&1
+expect life.cut "$(tail -n 1 /tmp/cut)" grep -q '^DONE' /tmp/cut
+expect life.cut.said "the VMM's stderr does not name the cause: $(grep -a umbra /tmp/cut | tail -n 1)" grep -q 'is gone: .*cut short' /tmp/cut
+expect life.cut.idle "VMs, vCPUs or pages left over" umbra_idle
+
 # Two guests at once, one of them killed half-way: the other ends well. rmmod is refused meanwhile.
 boot first cryptomgr.notests
 first=$vmm
