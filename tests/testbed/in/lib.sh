@@ -62,8 +62,9 @@ vmm_state() {
 	local i task
 	for i in 1 2; do
 		for task in $(for pid in $(pidof umbra-shadow $qemu); do echo /proc/$pid/task/*; done); do
-			echo "# $task $(cat $task/comm $task/wchan | tr "\n" " ") state, time: $(cut -d" " -f3,14,15 $task/stat) call: $(cat $task/syscall)"
+			echo "# $task $(cat $task/comm $task/wchan | tr "\n" " ") state, time: $(cut -d" " -f3,14,15 $task/stat) call: $(cat $task/syscall), run, waited, times: $(cat $task/schedstat)"
 		done
+		grep "^cpu" /proc/stat | sed "s/^/# /"
 		sleep 5
 	done
 }

@@ -5,7 +5,7 @@
 compare() { # compare NAME MACHINE
 	local on
 	for on in umbra stock; do
-		echo "== $2 on $on"
+		echo "== $2 on $on, at $(cut -d. -f1 /proc/uptime) s"
 		${on}_guest 300 "$2" | tee "/tmp/$1.$on.all"
 		grep '^guest: ' "/tmp/$1.$on.all" >"/tmp/$1.$on"
 		expect "linux.$1.$on.user" "user space not reached" grep -q '^guest: user space reached' "/tmp/$1.$on"
