@@ -42,6 +42,12 @@ run load stock "$smp" "$load"
 # The clock source is the same, and what the kernel says of its TSC.
 clocks() { grep -hoE 'info: clocksource .*|tsc: Marking.*' "/tmp/load.$1" | sort; }
 expect smp.clocks "umbra: $(clocks umbra | tr '\n' ' '), stock: $(clocks stock | tr '\n' ' ')" test "$(clocks umbra)" = "$(clocks stock)"
+# Paravirtual services that the guests took; asynchronous page faults are not offered.
+pv() { sed -n "s/^load: pv //p" "/tmp/load.$1" | tr -d "\r" | grep -v "async PF" | sort -u; }
+expect smp.pv "umbra: $(pv umbra | tr "\n" "|"), stock: $(pv stock | tr "\n" "|")" test "$(pv umbra)" = "$(pv stock)" -a -n "$(pv umbra)"
+# With more vCPUs than CPUs they wait for each other, and the guest is told.
+steal=$(sed -n "s/^load: steal \([0-9]*\).*/\1/p" /tmp/load.umbra)
+[ "$smp" -le "$(grep -c ^processor /proc/cpuinfo)" ] || expect smp.steal "${steal:-no} hundredths of a second of steal time in $load seconds" test "${steal:-0}" -ge $((load * 10))
 [ "$most" = 0 ] || run most umbra "$most" ""
 expect smp.unload "rmmod failed" rmmod umbra
 exit $failed
