@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
  * Proofs about shim/pt.c. Pages are those of a pool here, and their addresses are numbers of it. The tables are small: BITS
- * bits of the address a level instead of nine (run.sh makes pt_small.c of pt.c so), four levels. pt_map() and its kin
- * touch one path only, so a path of real tables with anything in all other entries is every tree. pt_zap() walks all of
- * them: there are three levels then (-DZAP).
+ * bits of the address a level instead of nine (run.sh makes pt_small.c of pt.c so), four levels. All these functions touch
+ * one path only, so a path of real tables with anything in all other entries is every tree. (pt_zap() does not:
+ * pt_zap_proofs.c.)
  */
 #include "model.h"
 
@@ -21,18 +21,13 @@ static __u64 *model_va(__u64 hpa);
 #ifndef BITS
 #define BITS 9
 #endif
-#ifdef ZAP /* two levels have leaves, so three are enough to have one without */
-#undef PT_LEVELS
-#define PT_LEVELS 3
-#endif
 #undef PT_ENTRIES
 #define PT_ENTRIES (1 << BITS)
 #include "pt_small.c"
+#include "pt_model.h"
 
 #define POOL 7
 static __u64 pool[POOL][PT_ENTRIES];
-static struct pt_format format;
-static struct pt pt;
 
 static __u64 model_pa(const __u64 *table)
 {
@@ -50,21 +45,6 @@ static __u64 *model_va(__u64 hpa)
 	return pool[hpa / PT_PAGE - 1];
 }
 
-/* Both vendors' formats are like this: see the proof vmx-format and svm-format. */
-static void any_format(void)
-{
-	struct pt_format any;
-
-	format = any;
-	ASSUME(format.huge && !(format.huge & (format.huge - 1)) && format.write &&
-	       !(format.write & (format.write - 1)));
-	ASSUME(!((format.table | format.leaf | format.write | format.huge) & PT_ADDR_MASK));
-	ASSUME(format.table && format.leaf && !((format.table | format.leaf) & format.huge) &&
-	       !(format.leaf & format.write));
-	ASSUME(format.huge != format.write && (format.table & format.write));
-	pt.format = &format;
-}
-
 static unsigned int index_of(__u64 gpa, int level)
 {
 	return gpa >> (12 + BITS * (level - 1)) & (PT_ENTRIES - 1);
@@ -75,13 +55,6 @@ static __u64 any_leaf(bool huge)
 	return (nondet_u64() & PT_ADDR_MASK) | format.leaf | (nondet_bool() ? format.write : 0) |
 	       (huge ? format.huge : 0);
 }
-
-static bool is_huge(__u64 entry)
-{
-	return entry & format.huge;
-}
-
-#ifndef ZAP
 
 /*
  * PROOF pt-index: with the real nine bits: every index lies in its table, and the four of them and the offset make up the address
@@ -261,111 +234,3 @@ void pt_untouched_proof(void)
 	found = walk(gpa, &level);
 	PROVE(pt_untouched(&pt, gpa) == (!found && level > 1), "nothing on levels 4 to 2");
 }
-
-#else
-
-static bool died[POOL];
-static int deaths;
-
-static void on_dead(struct pt *which, __u64 *table)
-{
-	int n = model_pa(table) / PT_PAGE - 1;
-
-	PROVE(which == &pt && n > 0, "not the root");
-	PROVE(!died[n], "a table dies once");
-	PROVE(!table[0] && !table[1], "an empty one");
-	died[n] = true;
-	deaths++;
-}
-
-/* A binary heap: below entry i of table n hangs table 2n+1+i, a leaf or nothing. Table n is on level 3 - log2(n + 1). */
-static bool linked[POOL];
-
-static int level_of(int n)
-{
-	return n == 0 ? 3 : n < 3 ? 2 : 1;
-}
-
-static __u64 base_of(int n, int i)
-{
-	int level = level_of(n), first = (1 << (3 - level)) - 1;
-
-	return (__u64)((n - first) * 2 + i) << (12 + level - 1);
-}
-
-/* Which tables are linked, from what the entries say. */
-static void links_find(void)
-{
-	linked[0] = true;
-	for (int n = 1; n < POOL; n++) {
-		__u64 entry = pool[(n - 1) / 2][(n - 1) % 2];
-
-		linked[n] = linked[(n - 1) / 2] && entry && !is_huge(entry);
-	}
-}
-
-/*
- * NOT-RUN pt-zap: no leaf touches the range any more, all others are as they were, the count and the result are right, each emptied table dies once
- * NOT-RUN BOUNDS: every tree of three levels (for four) with two entries a table (for 512), leaves on levels 1 and 2; any range that begins in the tree, also past its end
- * NOT-RUN CBMC: -DZAP -DBITS=1 --unwind 8 --unwindset table_zap.0:3,table_zap:4
- * NOT-RUN MUTATION pt.c: s/base < end; i\+\+/base + size <= end; i++/
- * NOT-RUN MUTATION pt.c: s/start > base \? \(start - base\) \/ size : 0/0/
- * NOT-RUN MUTATION pt.c: s/pt->leaves -= size \/ PT_PAGE/pt->leaves--/
- * NOT-RUN MUTATION pt.c: s/if \(table_empty\(entry_table\(table\[i\]\)\)\)/if (0)/
- */
-void pt_zap_proof(void)
-{
-	__u64 before[POOL][2], start = nondet_u64(), end = nondet_u64();
-	long gone = 0, tables = 0;
-	bool was_linked[POOL], zapped;
-
-	any_format();
-	pt.root = pool[0];
-	pt.dead = on_dead;
-	pt.leaves = nondet_int();
-	for (int n = 0; n < POOL; n++)
-		for (int i = 0; i < 2; i++)
-			pool[n][i] = nondet_bool()	? 0
-				     : level_of(n) == 1 ? any_leaf(false)
-				     : level_of(n) == 2 && nondet_bool()
-					     ? any_leaf(true)
-					     : ((__u64)(2 * n + 2 + i) * PT_PAGE | format.table);
-	links_find();
-	for (int n = 0; n < POOL; n++) {
-		ASSUME(n == 0 || !linked[n] || pool[n][0] ||
-		       pool[n][1]); /* pt_map() leaves none, and this proves that pt_zap() does not */
-		was_linked[n] = linked[n];
-		before[n][0] = pool[n][0];
-		before[n][1] = pool[n][1];
-	}
-	ASSUME(start < end && start < 1ULL << (12 + PT_LEVELS * BITS)); /* regions lie in the tables, check_region() */
-	long leaves = pt.leaves;
-	zapped = pt_zap(&pt, start, end);
-	links_find();
-	for (int n = 0; n < POOL; n++)
-		for (int i = 0; i < 2; i++) {
-			__u64 old = before[n][i], base = base_of(n, i), size = 1ULL << (12 + level_of(n) - 1);
-			bool leaf = old && (level_of(n) == 1 || is_huge(old)),
-			     touched = base < end && start < base + size;
-
-			if (!was_linked[n]) {
-				PROVE(pool[n][i] == old, "what is not in the tree is not touched");
-			} else if (leaf && touched) {
-				PROVE(!pool[n][i], "a leaf that touches the range is gone");
-				gone += 1 << (level_of(n) - 1);
-			} else if (leaf) {
-				PROVE(linked[n] && pool[n][i] == old, "every other leaf is as it was");
-			} else {
-				PROVE(pool[n][i] == old || (old && !pool[n][i] && died[2 * n + 1 + i]),
-				      "a table stays or dies");
-			}
-		}
-	for (int n = 1; n < POOL; n++) {
-		PROVE(!linked[n] || pool[n][0] || pool[n][1], "no empty table stays");
-		PROVE(died[n] == (was_linked[n] && !linked[n]), "dead are those that were unlinked");
-	}
-	PROVE(pt.leaves == leaves - gone, "the count");
-	PROVE(zapped == (gone > 0), "true when a leaf went");
-}
-
-#endif

@@ -9,4 +9,4 @@ awk -F': ' '
 	/^ \* BOUNDS:/ { bounds = rest() }
 	/^ \* MUTATION / { of = $1; sub(/^ \* MUTATION /, "", of); if (index(source, of) == 0) source = source (source == "" ? "" : "`, `shim/") of; n++ }
 	END { row() }
-' check_proofs.c pt_proofs.c mem_proofs.c run_proofs.c vmx_setup_proofs.c vmx_proofs.c svm_setup_proofs.c svm_proofs.c
+' check_proofs.c pt_proofs.c pt_zap_proofs.c mem_proofs.c run_proofs.c vmx_setup_proofs.c vmx_proofs.c svm_setup_proofs.c svm_proofs.c
