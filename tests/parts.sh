@@ -333,7 +333,13 @@ attack_part() {
 }
 part_vmx_attack() { attack_part vmx; }
 part_svm_attack() { attack_part svm --model max; }
-part_svm_attack_shadow() { machine svm-attack-shadow attack-shadow.sh --hw svm --cpus 2 --mem 1536 --append "seeds=${UMBRA_SEEDS:-4} ops=${UMBRA_OPS:-2500} seconds=${UMBRA_SECONDS:-8}"; }
+part_svm_attack_shadow() {
+	local qemu=$build_root/attack-shadow-qemu
+	"$testbed/qemu-root.sh" "$qemu"
+	machine svm-attack-shadow attack-shadow.sh --hw svm --cpus 2 --mem 1536 --overlay "$qemu" \
+		--append "seeds=${UMBRA_SEEDS:-4} ops=${UMBRA_OPS:-2500} seconds=${UMBRA_SECONDS:-8}"
+	rm -rf "$qemu"
+}
 part_svm_pc_memory() { pc_part memory,balloon,hotplug --hw svm --cpus 2; }
 part_svm_pc_firmware() { pc_part grub,ovmf --hw svm --cpus 2; }
 part_vmx_gdb() { pc_part gdb --mem 1024; }

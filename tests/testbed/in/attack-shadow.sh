@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # Attacks on shadows: by a hostile guest kernel, by a hostile VMM; beside a witness, whose guest must not notice.
-# Kernel arguments: seeds=N guests of each kind (4), ops=N operations a guest (2500), seconds=N of each kind of VMM (8), first=SEED (1).
+# Kernel arguments: seeds=N guests of each kind (4), ops=N operations a guest (2500), seconds=N of each kind of VMM (8), first=SEED (1),
+# only=KIND,...: guests by what of the interrupt controllers is in the shadow (microvm: the APICs; microvm-irqchip, pc: the PIC and PIT, too),
+# VMMs by what they attack.
 . /testbed/lib.sh
 
 seeds=${seeds:-4} ops=${ops:-2500} seconds=${seconds:-8} first=${first:-1}
@@ -120,7 +122,7 @@ api() { # the KVM API through the glue
 	expect shadow.vmm.api "$bad" test -z "$bad"
 }
 
-kinds=${only:-apic microvm microvm-smp channel pages api}
+kinds=$(echo "${only:-apic,microvm,microvm-smp,microvm-irqchip,pc,channel,pages,api}" | tr , " ")
 case $kinds in *apic*) apic_on_stock ;; esac
 expect shadow.load "insmod failed: $(dmesg | tail -n 2)" umbra_load
 umbra run -- $qemu $(guest_args microvm) -append "$guest_append work=1" </dev/null >$t/witness 2>&1 &
@@ -131,7 +133,8 @@ for kind in $kinds; do
 	apic) apic ;;
 	microvm) guests microvm $qemu -M microvm ;;
 	microvm-smp) guests microvm-smp $qemu -M microvm -smp 2 ;;
-	pc) [ ! -x /usr/bin/qemu-system-x86_64 ] || guests pc qemu-system-x86_64 -M pc -smp 2 ;;
+	microvm-irqchip) guests microvm-irqchip $qemu -M microvm,pit=on,pic=on,ioapic2=off,kernel-irqchip=on ;;
+	pc) guests pc qemu-system-x86_64 -M pc -smp 2 ;;
 	channel | pages) vmm $kind ;;
 	api) api ;;
 	esac
