@@ -23,6 +23,7 @@
 #define KVM_SET_MEMORY_ATTRIBUTES _IOW(KVMIO, 0xd2, uint64_t[4])
 #endif
 #define HC_SEND_IPI 10
+#define HC_SCHED_YIELD 11
 #define MSR_SYSTEM_TIME 0x4b564d01
 #define MSR_DEADLINE 0x6e0
 
@@ -591,6 +592,14 @@ static void send_ipi_far(void)
 	send_ipi(0x7ffffff0);
 }
 
+static void yield_far(void)
+{
+	set_reg(0, HC_SCHED_YIELD);
+	set_reg(3, 0x7ffffff0);
+	EMIT("\x0f\x01\xd9"); /* vmmcall */
+	go();
+}
+
 /* ---- MSRs, CPUID ---- */
 
 static void mce_banks(void)
@@ -669,6 +678,16 @@ static void events_and_slots(void)
 	if (slot_set(1, SLOT1, 0))
 		result("broken", "the slot does not go");
 	need(vcpu[0], KVM_SET_VCPU_EVENTS, &events, "KVM_SET_VCPU_EVENTS");
+}
+
+static void mp_state_and_slots(void)
+{
+	struct kvm_mp_state state;
+
+	need(vcpu[0], KVM_GET_MP_STATE, &state, "KVM_GET_MP_STATE");
+	if (slot_set(1, SLOT1, 0))
+		result("broken", "the slot does not go");
+	mp_state();
 }
 
 /* ---- exits ---- */
@@ -975,6 +994,7 @@ static const struct row {
 	{ "CVE-2013-6376", 0, lapic_logical },
 	{ "CVE-2014-0155", 0, level_eoi },
 	{ "CVE-2015-4692", NO_CHIP, mp_state },
+	{ "CVE-2016-9777", 0, level_eoi },
 	{ "CVE-2017-1000252", 0, irqfd_far },
 	{ "CVE-2018-19407", SPLIT, split_route },
 	{ "CVE-2020-27152", 0, level_eoi },
@@ -982,6 +1002,7 @@ static const struct row {
 	{ "CVE-2021-47390", 0, ioapic_dest },
 	{ "CVE-2022-2153", 0, msi_first },
 	{ "CVE-2022-49154", 0, irqfd_raise },
+	{ "CVE-2026-74517", 0, level_eoi },
 
 	{ "CVE-2010-0309", PIT, pit_control_read },
 	{ "CVE-2011-4622", NO_CHIP, pit_alone },
@@ -991,6 +1012,7 @@ static const struct row {
 	{ "CVE-2013-1796", 0, clock_unaligned },
 	{ "CVE-2013-1797", 0, clock_moved },
 	{ "CVE-2018-19406", NO_CHIP, send_ipi_first },
+	{ "CVE-2024-40953", 0, yield_far },
 	{ "CVE-2025-21779", NO_CHIP, send_ipi_first },
 	{ "CVE-2026-64247", 0, send_ipi_far },
 
@@ -1004,6 +1026,7 @@ static const struct row {
 	{ "CVE-2022-49557", 0, get_xsave },
 	{ "CVE-2023-1513", 0, get_debugregs },
 	{ "CVE-2024-46830", 0, events_and_slots },
+	{ "CVE-2025-23141", 0, mp_state_and_slots },
 
 	{ "CVE-2020-36310", SPINS, mmio_loop },
 	{ "CVE-2021-3501", 0, shared_index },
@@ -1018,9 +1041,11 @@ static const struct row {
 	{ "CVE-2019-14821", 0, ring_index },
 	{ "CVE-2020-36312", 0, zone_leak },
 	{ "CVE-2020-36313", 0, slots_fewer },
+	{ "CVE-2021-47060", 0, zone_removed },
 	{ "CVE-2021-47061", 0, zone_removed },
 	{ "CVE-2021-47341", 0, zone_removed },
 	{ "CVE-2022-49568", 0, create_device },
+	{ "CVE-2023-54024", 0, zone_leak },
 	{ "CVE-2024-58083", 0, msi_nobody },
 	{ "CVE-2025-38506", SPINS, slot_huge },
 	{ "CVE-2026-63806", 0, ioeventfd },

@@ -383,6 +383,28 @@ static bool ioapic_eoi_recursion(const void *object, const void *data, uint64_t 
 	return true;
 }
 
+/* The map of who got the interrupt is indexed by what the guest chose. */
+static bool ioapic_map_index(const void *object, const void *data, uint64_t value)
+{
+	static uint64_t map[4];
+	volatile uint64_t *at = opaque(map);
+
+	(void)data;
+	reached();
+	at[(((const struct ioapic *)object)->entry[value] & 0xff) << 24] = 1;
+	return true;
+}
+
+/* What was put off until later looks at a vCPU that has gone meanwhile. */
+static bool ioapic_eoi_stale_vcpu(const void *object, const void *data, uint64_t value)
+{
+	(void)object, (void)data, (void)value;
+	reached();
+	sys_call3(__NR_munmap, MEMORY, 4096, 0);
+	*(volatile uint64_t *)opaque(page) += 1;
+	return true;
+}
+
 static bool lapic_count_by_zero(const void *object, const void *data, uint64_t value)
 {
 	volatile uint32_t initial = value;
@@ -599,6 +621,20 @@ static bool ipi_bank_index(const void *object, const void *data, uint64_t value)
 	(void)object;
 	reached();
 	sink += bank[value];
+	return true;
+}
+
+/* The vCPU that ran last is looked up by a number that another thread is changing: here, to what the guest says. */
+static bool yield_any_index(const void *object, const void *data, uint64_t value)
+{
+	const struct vm *vm = object;
+	struct vcpu *const volatile *vcpus = opaque(vm->vcpu);
+
+	(void)data;
+	if (value < VM_MAX_VCPU_IDS)
+		return false;
+	reached();
+	sink += (uintptr_t)vcpus[value];
 	return true;
 }
 
@@ -987,6 +1023,7 @@ static const struct fault faults[] = {
 	{ "CVE-2013-6376", "lapic_write", lapic_map_index },
 	{ "CVE-2014-0155", "ioapic_eoi", ioapic_eoi_bug },
 	{ "CVE-2015-4692", "get_mp_state", no_lapic },
+	{ "CVE-2016-9777", "ioapic_eoi", ioapic_map_index },
 	{ "CVE-2017-1000252", "irqfd", irqfd_bug },
 	{ "CVE-2018-19407", "scan_eoi", scan_no_ioapic },
 	{ "CVE-2020-27152", "ioapic_eoi", ioapic_eoi_recursion },
@@ -994,6 +1031,7 @@ static const struct fault faults[] = {
 	{ "CVE-2021-47390", "ioapic_write", ioapic_destinations },
 	{ "CVE-2022-2153", "signal_msi", msi_no_source },
 	{ "CVE-2022-49154", "irqfd_raise", irqfd_bug },
+	{ "CVE-2026-74517", "ioapic_eoi", ioapic_eoi_stale_vcpu },
 	/* PIT */
 	{ "CVE-2010-0309", "pit_read", pit_fourth_channel },
 	{ "CVE-2011-4622", "create_pit", pit_no_irqchip },
@@ -1003,6 +1041,7 @@ static const struct fault faults[] = {
 	{ "CVE-2013-1796", "kvmclock_msr", kvmclock_unaligned },
 	{ "CVE-2013-1797", "kvmclock_page", kvmclock_stale },
 	{ "CVE-2018-19406", "send_ipi", no_lapic },
+	{ "CVE-2024-40953", "yield", yield_any_index },
 	{ "CVE-2025-21779", "send_ipi", no_lapic },
 	{ "CVE-2026-64247", "send_ipi", ipi_bank_index },
 	/* MSRs, CPUID */
@@ -1016,6 +1055,7 @@ static const struct fault faults[] = {
 	{ "CVE-2022-49557", "get_xsave", xsave_too_much },
 	{ "CVE-2023-1513", "get_debugregs", debugregs_reserved },
 	{ "CVE-2024-46830", "set_events", events_stale_slots },
+	{ "CVE-2025-23141", "get_mp_state", events_stale_slots },
 	/* exits, events */
 	{ "CVE-2020-36310", "exit_mem", retry_for_ever },
 	{ "CVE-2021-3501", "internal_error", error_any_index },
@@ -1030,9 +1070,11 @@ static const struct fault faults[] = {
 	{ "CVE-2019-14821", "coalesced_write", ring_any_index },
 	{ "CVE-2020-36312", "coalesced_remove", zones_leak },
 	{ "CVE-2020-36313", "slots_find", slots_last_found },
+	{ "CVE-2021-47060", "coalesced_remove", zones_stale },
 	{ "CVE-2021-47061", "coalesced_remove", zones_twice },
 	{ "CVE-2021-47341", "coalesced_remove", zones_stale },
 	{ "CVE-2022-49568", "create_device", device_no_destroy },
+	{ "CVE-2023-54024", "coalesced_remove", zones_leak },
 	{ "CVE-2024-58083", "signal_msi", msi_offline_vcpu },
 	{ "CVE-2025-38506", "set_memory", memory_page_by_page },
 	{ "CVE-2026-63806", "ioeventfd", ioeventfd_unaligned },
