@@ -60,6 +60,8 @@ static bool match(struct vm *vm, struct vcpu *from, struct vcpu *to, const struc
 /* On the vCPU's own thread its registers can be written at once. */
 static void interrupt(struct vcpu *from, struct vcpu *to, const struct apic_msg *msg)
 {
+	if (from && from != to && msg->several)
+		turns_asked(to);
 	if (from != to)
 		lapic_request(to, msg->vector, msg->level);
 	else if (msg->vector < 16)
@@ -169,6 +171,7 @@ void lapic_send_icr(struct vcpu *vcpu, uint32_t dest, uint32_t icr)
 		.logical = icr & APIC_ICR_LOGICAL,
 		.level = false, /* the trigger mode is ignored but for INIT's level de-assert */
 		.shorthand = icr >> 18 & 3,
+		.several = icr >> 18 & 2 || icr & APIC_ICR_LOGICAL,
 	};
 
 	/* INIT's level de-assert has had no effect since the Pentium 4. */

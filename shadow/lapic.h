@@ -75,6 +75,7 @@ struct apic_msg {
 	bool logical;
 	bool level;
 	uint8_t shorthand; /* 0 none, 1 self, 2 all, 3 all but self */
+	bool several;	   /* by its sender's wish: it may wait for all of them */
 	uint64_t *taken;   /* NULL, or gets a bit for each vCPU (by its id) that took a fixed or lowest-priority one */
 };
 int apic_deliver(struct vm *vm, struct vcpu *from, const struct apic_msg *msg);

@@ -8,6 +8,10 @@
  * A vCPU that spins waits for another one. It gives its turn to one that waits for a turn itself, and nobody who works ends his turn for
  * one that spins: else those who wait for a long piece of work would take half of the CPUs from it.
  *
+ * All of it costs something where vCPUs do not spin for each other: who works for a while waits for a while. So they take turns only while there
+ * are signs that they need to: a loop of PAUSEs that exits, a yield to another vCPU, an interrupt for several vCPUs that one of them takes
+ * late, since its sender may spin until all have answered (the flush of TLBs).
+ *
  * None of this is needed for a vCPU to run: a wait that is not ended by another vCPU ends by itself, and who wakes from a halt
  * or comes from the VMM does not wait at all.
  */
@@ -18,6 +22,9 @@
 #include "vcpu.h"
 
 #define TURN_US 4000
+#define NEED_MS 500		      /* how long after the last sign that they need to */
+#define OFTEN_MS 20		      /* interrupts for several vCPUs: what is a sign while they take turns */
+#define LATE_MS 1		      /* and how late one must be taken to be a sign while they do not */
 #define WAIT_NS 25000000	      /* at most */
 #define SPIN_WAIT_NS (TURN_US * 1000) /* the same for one that spins: what it waits for may have come */
 
@@ -30,9 +37,52 @@ void turns_vcpu_added(struct vm *vm)
 	vm->turns.cpus = vm_cpus();
 }
 
-static bool in_use(const struct vm *vm)
+static bool too_many(const struct vm *vm)
 {
 	return atomic_load_explicit(&vm->vcpus, memory_order_relaxed) > vm->turns.cpus;
+}
+
+static bool in_use(const struct vm *vm)
+{
+	return too_many(vm) && cpu_rdtsc() < atomic_load_explicit(&vm->turns.until, memory_order_relaxed);
+}
+
+static uint64_t ms_to_ticks(const struct vm *vm, uint64_t ms)
+{
+	return vm->info.tsc_khz * ms;
+}
+
+void turns_needed(struct vm *vm)
+{
+	uint64_t until = cpu_rdtsc() + ms_to_ticks(vm, NEED_MS);
+
+	if (too_many(vm) && until > atomic_load_explicit(&vm->turns.until, memory_order_relaxed))
+		atomic_store_explicit(&vm->turns.until, until, memory_order_relaxed);
+}
+
+void turns_asked(struct vcpu *vcpu)
+{
+	struct vm *vm = vcpu->vm;
+	uint64_t now, none = 0;
+
+	if (!too_many(vm))
+		return;
+	now = cpu_rdtsc();
+	if (now - atomic_exchange(&vm->turns.asked, now) < ms_to_ticks(vm, OFTEN_MS) && in_use(vm))
+		turns_needed(vm);
+	else if (atomic_load(&vcpu->in_guest))
+		atomic_compare_exchange_strong(&vcpu->turn.asked, &none, now);
+}
+
+void turns_taken(struct vcpu *vcpu)
+{
+	uint64_t asked = atomic_load_explicit(&vcpu->turn.asked, memory_order_relaxed);
+
+	if (!asked)
+		return;
+	atomic_store_explicit(&vcpu->turn.asked, 0, memory_order_relaxed);
+	if (cpu_rdtsc() - asked > ms_to_ticks(vcpu->vm, LATE_MS))
+		turns_needed(vcpu->vm);
 }
 
 void turns_poll(struct vm *vm, int by)
@@ -150,11 +200,23 @@ static bool should_park(struct vcpu *vcpu)
 	       atomic_load(&turns->running) > turns->cpus;
 }
 
+/* They may have begun or ended to take turns since the last look. */
+static bool takes_part(struct vcpu *vcpu)
+{
+	bool used = too_many(vcpu->vm) && in_use(vcpu->vm);
+
+	if (used && !vcpu->turn.counted)
+		count(vcpu);
+	else if (!used && vcpu->turn.counted)
+		turns_end(vcpu);
+	return used;
+}
+
 void turns_look(struct vcpu *vcpu)
 {
 	uint64_t now;
 
-	if (__builtin_expect(!vcpu->turn.counted, 1))
+	if (__builtin_expect(!takes_part(vcpu), 1))
 		return;
 	now = cpu_rdtsc();
 	if (now - vcpu->turn.since < (uint64_t)vcpu->vm->info.tsc_khz * TURN_US / 1000)
@@ -175,6 +237,7 @@ void turns_give(struct vcpu *vcpu)
 
 bool turns_spin(struct vcpu *vcpu)
 {
+	turns_needed(vcpu->vm);
 	if (!vcpu->turn.counted)
 		return false;
 	turns_give(vcpu);

@@ -140,6 +140,8 @@ static int take_requests(struct vcpu *vcpu)
 {
 	unsigned int requests = atomic_exchange(&vcpu->requests, 0);
 
+	turns_taken(vcpu);
+
 	if (requests & VCPU_REQ_EXIT)
 		sys_exit_group(0);
 	if ((requests & VCPU_REQ_NMI) && vcpu->nmi_pending < 2)

@@ -236,6 +236,7 @@ START_TEST(turn_is_over)
 	uint64_t took = UINT64_MAX;
 
 	m.vm.turns.cpus = 1;
+	m.vm.turns.until = UINT64_MAX;
 	m.vm.turns.running = 1;		/* the other one */
 	m.vm.info.tsc_khz = UINT32_MAX; /* a turn of seconds */
 	turns_begin(m.vcpu);
@@ -271,6 +272,7 @@ START_TEST(spinner_gives_its_turn)
 	uint64_t begun, took = UINT64_MAX;
 
 	m.vm.turns.cpus = 1;
+	m.vm.turns.until = UINT64_MAX;
 	m.vm.info.tsc_khz = UINT32_MAX;
 	turns_begin(m.vcpu);
 	ck_assert(!turns_spin(m.vcpu)); /* there is nobody who could have it */
@@ -306,6 +308,7 @@ END_TEST
 START_TEST(worker_keeps_its_turn)
 {
 	m.vm.turns.cpus = 1;
+	m.vm.turns.until = UINT64_MAX;
 	turns_begin(m.vcpu);
 	m.vm.turns.parked = 3;
 	m.vcpu->turn.since = 0;
@@ -318,6 +321,42 @@ START_TEST(worker_keeps_its_turn)
 	ck_assert_uint_eq(m.vm.turns.ticket, 1);
 	ck_assert_uint_eq(m.vm.turns.parked, 3);
 	ck_assert_uint_eq(m.vm.turns.workers, 1);
+}
+END_TEST
+
+/* Only while there are signs that they need to: an interrupt for several that is taken late, a loop of PAUSEs. */
+START_TEST(turns_when_needed)
+{
+	struct apic_msg msg = { .dest = 0, .vector = 0x40, .several = _i != 1 };
+	struct vcpu *sender = m.vm.vcpu[1];
+
+	m.vm.turns.cpus = 1;
+	m.vm.turns.running = 1;
+	m.vm.info.tsc_khz = 1000000; /* the real one only changes how long it is */
+	m.vcpu->in_guest = 1;
+	turns_begin(m.vcpu);
+	ck_assert(!m.vcpu->turn.counted);
+	lapic_mmio_write(m.vcpu, 0xf0, 4, (const uint8_t[4]) { 0xff, 0x01, 0, 0 });
+	if (_i < 3) {
+		ck_assert_int_eq(apic_deliver(&m.vm, sender, &msg), 1);
+		ck_assert_int_eq(m.vcpu->turn.asked != 0, _i != 1);
+		if (_i != 2)
+			usleep(20000);
+		else
+			m.vcpu->turn.asked = cpu_rdtsc(); /* taken at once */
+		turns_taken(m.vcpu);
+		ck_assert_uint_eq(m.vcpu->turn.asked, 0);
+	} else {
+		turns_spin(m.vcpu);
+	}
+	turns_look(m.vcpu);
+	ck_assert_int_eq(m.vcpu->turn.counted, _i == 0 || _i == 3);
+	m.vm.turns.until = cpu_rdtsc(); /* the signs are old */
+	m.vcpu->turn.since = 0;
+	turns_look(m.vcpu);
+	ck_assert(!m.vcpu->turn.counted);
+	ck_assert_uint_eq(m.vm.turns.ticket, 0);
+	ck_assert_uint_eq(m.vm.turns.running, 1);
 }
 END_TEST
 
@@ -441,6 +480,7 @@ Suite *suite_pv(void)
 	tcase_add_loop_test(tcase, turn_is_over, 0, 4);
 	tcase_add_loop_test(tcase, spinner_gives_its_turn, 0, 2);
 	tcase_add_test(tcase, worker_keeps_its_turn);
+	tcase_add_loop_test(tcase, turns_when_needed, 0, 4);
 	tcase_add_test(tcase, no_turns);
 	tcase_add_test(tcase, no_mark_alone);
 	tcase_add_test(tcase, init_switches_off);

@@ -254,6 +254,7 @@ START_TEST(halt_not_polled)
 		m.vm.vcpus = 3;
 		m.vm.vcpu[1] = m.vm.vcpu[2] = m.vcpu;
 		m.vm.turns.running = 2;
+		m.vm.turns.until = UINT64_MAX;
 		break;
 	case 3:
 		m.vcpu->halt.window_us = 0;

@@ -382,6 +382,7 @@ static void machine_make(unsigned int cpus)
 	ck_assert_int_eq(vm_call(&vm, &create), 0);
 	vm.split_irqchip = true;
 	vm.turns.cpus = cpus;
+	vm.turns.until = UINT64_MAX;
 	for (uint32_t id = 0; id < VCPUS; id++)
 		vm.vcpu[id] = vcpu_make(id);
 	atomic_store(&vm.vcpus, VCPUS);

@@ -46,6 +46,11 @@ void __attribute__((weak)) eventfds_wake(struct vm *of)
 	fake_wakes++;
 }
 
+void __attribute__((weak)) turns_asked(struct vcpu *vcpu)
+{
+	(void)vcpu;
+}
+
 /* Where vm_calls.c is not there. */
 int64_t __attribute__((weak)) vm_interrupt_call(struct vm *of, struct call *call)
 {
