@@ -342,6 +342,7 @@ part_svm_attack_shadow() {
 }
 part_svm_pc_memory() { pc_part memory,balloon,hotplug --hw svm --cpus 2; }
 part_svm_pc_firmware() { pc_part grub,ovmf --hw svm --cpus 2; }
+part_vmx_pc_firmware() { pc_part ovmf --mem 1024; }
 part_vmx_gdb() { pc_part gdb --mem 1024; }
 part_svm_guests() { machine svm-guests guests.sh --hw svm --cpus 2 --mem 2048 --append "kills=${UMBRA_ROUNDS:-50}"; }
 # The module alone gets all of QEMU's CPU; real guests no XSAVE, see machine.sh.

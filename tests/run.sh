@@ -50,6 +50,7 @@ parts=(
 	"svm-pc-boot  1500 product PCs: CPU modes, option ROMs, SeaBIOS to kernels with each kind of irqchip, the HPET as the guest's clock"
 	"svm-pc-memory 2400 long    PCs: backends of guest memory, PCI hole, balloon, hot-plug"
 	"svm-pc-firmware 2400 long    PCs: GRUB from a disk, UEFI with its flash and shell"
+	"vmx-pc-firmware 1500 long    UEFI on VMX: its flash, its shell, from there a kernel"
 	"svm-memtest  1500 long    memtest86+ on a q35 with VGA: firmware, emulator, coalesced writes"
 	"vmx-6.12     1800 long    Linux 6.12 on VMX: core tests, Linux under QEMU on Umbra and on stock KVM"
 	"svm-6.12     1200 product Linux 6.12 on SVM: the same"
