@@ -5,6 +5,7 @@
 #include <pthread.h>
 #include <sched.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "machine.h"
 #include "msr.h"
@@ -328,7 +329,7 @@ END_TEST
 START_TEST(turns_when_needed)
 {
 	struct apic_msg msg = { .dest = 0, .vector = 0x40, .several = _i != 1 };
-	struct vcpu *sender = m.vm.vcpu[1];
+	static struct vcpu sender;
 
 	m.vm.turns.cpus = 1;
 	m.vm.turns.running = 1;
@@ -338,7 +339,7 @@ START_TEST(turns_when_needed)
 	ck_assert(!m.vcpu->turn.counted);
 	lapic_mmio_write(m.vcpu, 0xf0, 4, (const uint8_t[4]) { 0xff, 0x01, 0, 0 });
 	if (_i < 3) {
-		ck_assert_int_eq(apic_deliver(&m.vm, sender, &msg), 1);
+		ck_assert_int_eq(apic_deliver(&m.vm, &sender, &msg), 2);
 		ck_assert_int_eq(m.vcpu->turn.asked != 0, _i != 1);
 		if (_i != 2)
 			usleep(20000);
