@@ -418,9 +418,70 @@ static void example(const struct rule *rule, struct seccomp_data *data)
 	}
 }
 
+static bool condition_holds(const struct scmp_arg_cmp *cond, const struct seccomp_data *data)
+{
+	uint64_t arg = data->args[cond->arg];
+
+	switch (cond->op) {
+	case SCMP_CMP_EQ:
+		return arg == cond->datum_a;
+	case SCMP_CMP_NE:
+		return arg != cond->datum_a;
+	case SCMP_CMP_LT:
+		return arg < cond->datum_a;
+	case SCMP_CMP_LE:
+		return arg <= cond->datum_a;
+	case SCMP_CMP_GT:
+		return arg > cond->datum_a;
+	case SCMP_CMP_GE:
+		return arg >= cond->datum_a;
+	case SCMP_CMP_MASKED_EQ:
+		return (arg & cond->datum_a) == cond->datum_b;
+	default:
+		fail(NULL, "an operator that is not known here: %d", cond->op);
+	}
+}
+
+static bool has_rule(const struct policy_source *policy, const struct seccomp_data *data)
+{
+	for (unsigned int i = 0; i < policy->rules; i++) {
+		const struct rule *rule = &policy->rule[i];
+		bool holds = rule->nr == data->nr;
+
+		for (unsigned int c = 0; holds && c < rule->conds; c++)
+			holds = condition_holds(&rule->cond[c], data);
+		if (holds)
+			return true;
+	}
+	return false;
+}
+
+/* Does the filter let through what no rule is for? Tried around the values of each rule. */
+static void try_beside(const struct policy_source *policy, const struct rule *rule, const struct sock_filter *insn,
+		       unsigned int count)
+{
+	const struct place place = { rule->file, rule->line };
+
+	for (unsigned int way = 0; way < 12; way++) {
+		struct seccomp_data data = { .nr = rule->nr, .arch = AUDIT_ARCH_X86_64 };
+
+		memset(data.args, way & 1 ? 0xff : 0, sizeof(data.args));
+		for (unsigned int c = 0; c < rule->conds; c++) {
+			const struct scmp_arg_cmp *cond = &rule->cond[c];
+
+			data.args[cond->arg] = (cond->op == SCMP_CMP_MASKED_EQ ? cond->datum_b : cond->datum_a) +
+					       (uint64_t)(way / 4) - 1;
+		}
+		for (unsigned int arg = 0; way & 2 && arg < 6; arg++)
+			data.args[arg] ^= 1ull << 32;
+		if (!has_rule(policy, &data) && filter_run(insn, count, &data) != SECCOMP_RET_TRAP)
+			fail(&place, "libseccomp allows more than the rules for this call say: change their order");
+	}
+}
+
 /*
  * Does each rule do what it says? Of several rules with conditions for one call libseccomp (2.5.4) can lose one, which depends on
- * their order: the filter then traps what the policy allows. Each is tried beside what every other one is for.
+ * their order: the filter then traps what the policy allows; or it allows what none of them does. Each is tried beside what every other one is for.
  */
 static void try_filter(const struct policy_source *policy, const struct sock_filter *insn, unsigned int count)
 {
@@ -442,6 +503,7 @@ static void try_filter(const struct policy_source *policy, const struct sock_fil
 				fail(&place,
 				     "never true, or lost by libseccomp: change the order of the rules for this call");
 		}
+		try_beside(policy, rule, insn, count);
 	}
 }
 

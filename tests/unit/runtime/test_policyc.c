@@ -116,6 +116,9 @@ static const struct bad bads[] = {
 	{ "write arg0 < 0 # can never be\n", 1, "never true" },
 	{ "write arg1 == 0 and arg0 == 5 # libseccomp loses it\nwrite arg1 != 0 # because of this\n", 1,
 	  "lost by libseccomp" },
+	{ "write arg0 == 0 and arg2 & 2 == 0 # libseccomp makes\nwrite arg1 <= 0 and arg2 == 0 # one rule of these four\n"
+	  "write arg0 == 1 and arg2 == 0 # that allows more than\nwrite arg1 >= 1 and arg2 & 2 == 0 # they themselves do\n",
+	  1, "allows more than the rules" },
 	{ "ioctl arg1 == 1 and # and what else\n", 1, "a condition after 'and'" },
 	{ "ioctl arg1 == 1 or arg1 == 2 # there is no or\n", 1, "'and' or the end" },
 	{ "read return # which errno is it\n", 1, "an errno expected" },
