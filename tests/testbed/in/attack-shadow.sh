@@ -141,8 +141,8 @@ for kind in $kinds; do
 done
 
 expect shadow.witness.alive "the witness's VMM is gone: $(tail -n 1 $t/witness)" kill -0 $witness
-before=$(grep -c '^guest: work' $t/witness)
-for i in $(seq 1 60); do [ "$(grep -c '^guest: work' $t/witness)" -gt "$before" ] && break; sleep 1; done
+before=$(grep -c '^guest: work [0-9]* same' $t/witness) # whole lines
+for i in $(seq 1 60); do [ "$(grep -c '^guest: work [0-9]* same' $t/witness)" -gt "$before" ] && break; sleep 1; done
 rounds=$(grep -c '^guest: work [0-9]* same' $t/witness) wrong=$(grep -c '^guest: work [0-9]* differs' $t/witness)
 echo "# witness: $rounds rounds, $wrong wrong"
 expect shadow.witness.right "the witness computed wrongly $wrong times in $rounds rounds, or stands still" test "$rounds" -gt "$before" -a "$wrong" = 0
