@@ -135,7 +135,7 @@ start_vmx() {
 # guest's vector registers get lost.
 start_svm() {
 	local i drives=() preload
-	preload=$(preload tcglock)
+	preload=$(preload tcgfix)
 	for i in "${!disks[@]}"; do
 		drives+=(-drive "file=${disks[i]},format=raw,if=none,id=disk$i,snapshot=on" -device "virtio-blk-pci,drive=disk$i")
 	done
