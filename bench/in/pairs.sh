@@ -36,14 +36,9 @@ guest_run() { # vCPUs GROUPS...: Linux with the loops as its first process
 	shift
 	case $* in *io*) initrd="/tmp/initrd-io $devices" ;; esac
 	guest_files="-smp $cpus -m 256 -kernel /guest/vmlinuz -initrd $initrd"
-	# Three tries: tests/testbed/in/smp.sh says what the emulation does to guests with several vCPUs.
-	for try in 1 2 3; do
-		timeout 300 boot "guest: user space reached" $on $qemu $(guest_args microvm) -append "$guest_append rdinit=/bin/loops -- $*" \
-			</dev/null >/tmp/out 2>/tmp/err || { tail -n 20 /tmp/err; die "a guest with $cpus vCPU(s) failed on $hypervisor"; }
-		tr -d '\r' </tmp/err >/tmp/console
-		! grep -q '^LOOPS end' /tmp/console || break
-		echo "bench: a guest with $cpus vCPU(s) died on $hypervisor, try $try of 3"
-	done
+	timeout 300 boot "guest: user space reached" $on $qemu $(guest_args microvm) -append "$guest_append rdinit=/bin/loops -- $*" \
+		</dev/null >/tmp/out 2>/tmp/err || { tail -n 20 /tmp/err; die "a guest with $cpus vCPU(s) failed on $hypervisor"; }
+	tr -d '\r' </tmp/err >/tmp/console
 	grep -q "^LOOPS cpus $cpus\$" /tmp/console && grep -q '^LOOPS end' /tmp/console ||
 		{ grep -B3 "loops:" /tmp/console; tail -n 20 /tmp/console; die "a guest with $cpus vCPU(s) did not end on $hypervisor"; }
 	sed -n "s/^LOOPS \([a-z_]* [0-9.]* [0-9.]*\)\$/RESULT $round $hypervisor $cpus \1/p" /tmp/console
