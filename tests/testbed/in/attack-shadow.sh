@@ -125,7 +125,7 @@ api() { # the KVM API through the glue
 kinds=$(echo "${only:-apic,microvm,microvm-smp,microvm-irqchip,pc,channel,pages,api}" | tr , " ")
 case $kinds in *apic*) apic_on_stock ;; esac
 expect shadow.load "insmod failed: $(dmesg | tail -n 2)" umbra_load
-umbra run -- $qemu $(guest_args microvm) -append "$guest_append work=1" </dev/null >$t/witness 2>&1 &
+UMBRA_STATS=1 umbra run -- $qemu $(guest_args microvm) -append "$guest_append work=1" </dev/null >$t/witness 2>&1 &
 witness=$!
 for i in $(seq 1 200); do grep -q '^guest: work' $t/witness && break; sleep 1; done
 for kind in $kinds; do
@@ -140,6 +140,11 @@ for kind in $kinds; do
 	esac
 done
 
+if ! kill -0 $witness 2>/dev/null; then # what it said, and how its VMM and its guest ended
+	wait $witness
+	echo "# witness: status $?"
+	tail -n 40 $t/witness | tr -d "\r" | sed "s/^/| /"
+fi
 expect shadow.witness.alive "the witness's VMM is gone: $(tail -n 1 $t/witness)" kill -0 $witness
 before=$(grep -c '^guest: work [0-9]* same' $t/witness) # whole lines
 for i in $(seq 1 60); do [ "$(grep -c '^guest: work [0-9]* same' $t/witness)" -gt "$before" ] && break; sleep 1; done
