@@ -14,8 +14,8 @@ out=$build_root/bench/trace.$item.$on
 rm -rf "$out"
 mkdir -p "$out/bin"
 out=$(realpath "$out")
-"$testbed/umbra-root.sh" "$tree" "$out/root"
-for program in exits boot debugport; do install -D "$tree/bench/$program" "$out/root/usr/libexec/umbra/$program"; done
+"$testbed/umbra-root.sh" "$tree" "$out/machine"
+for program in exits boot debugport; do install -D "$tree/bench/$program" "$out/machine/usr/libexec/umbra/$program"; done
 
 # The testbed starts bochs-bin in the folder of its bochsrc: stand in for it.
 cat >"$out/bin/bochs-bin" <<RC
@@ -29,14 +29,14 @@ fi
 exec $(command -v bochs-bin) "\$@" >"$out/trace"
 RC
 chmod +x "$out/bin/bochs-bin"
-PATH=$out/bin:$PATH "$testbed/machine.sh" --overlay "$out/root" --script "$bench/in/trace.sh" --timeout 400 \
+PATH=$out/bin:$PATH "$testbed/machine.sh" --overlay "$out/machine" --script "$bench/in/trace.sh" --timeout 400 \
 	--log "$out/console" --append "item=$item hypervisor=$on" >"$out/log" 2>&1 || true # the emulator ends at "q"
 grep -q 'Magic breakpoint' "$out/trace" || { tail -n 20 "$out/log" >&2; die "no trace"; }
 
 # Symbols: "ADDRESS NAME OBJECT". Of the kernel from the machine, of programs by their mappings.
 sed -n 's/^KSYM //p' "$out/trace" >"$out/symbols"
 sed -n 's/^MAP //p' "$out/trace" | sort -u | while read -r start object; do
-	file=$out/root$object
+	file=$out/machine$object
 	[ -e "$file" ] || file=$object # in the basic root: copied from here
 	[ -f "$file" ] || continue
 	case $object in # not stripped

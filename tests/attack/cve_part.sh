@@ -23,8 +23,8 @@ rm -rf "$root"
 install -D -m 755 "$faulty" "$root/usr/libexec/umbra/umbra-shadow-faults"
 install -D -m 755 "$build_root/faults/shadow/cve-client" "$root/usr/libexec/umbra/cve-client"
 install -D -m 644 "$attack/cves.tsv" "$root/usr/share/umbra/cves.tsv"
-console=$build_root/logs/svm-cve.console status=0
-"$testbed/machine.sh" --script "$attack/cve_in.sh" --overlay "$build_root/root" --overlay "$root" --timeout "$limit" --log "$console" \
+machine_root=$build_root/root console=$build_root/logs/svm-cve.console status=0
+"$testbed/machine.sh" --script "$attack/cve_in.sh" --overlay "$machine_root" --overlay "$root" --timeout "$limit" --log "$console" \
 	--hw svm --model max,-xsave --cpus 2 --mem 1536 --append "rows=${UMBRA_CVE:-} clearcpuid=umip secretmem.enable=1" || status=$?
 rm -rf "$root"
 tr -d '\r' <"$console" | grep -av '^ROW'
@@ -32,7 +32,7 @@ if [ -z "${UMBRA_CVE:-}" ]; then
 	{
 		cat "$testbed/expected/svm-cve"
 		# Rows whose test is one of tests/attack, where that is built.
-		[ ! -x "$build_root/root/usr/libexec/umbra/attack-tests" ] || cat "$attack/cve_with_attacks"
+		[ ! -x "$machine_root/usr/libexec/umbra/attack-tests" ] || cat "$attack/cve_with_attacks"
 	} >"$build_root/logs/svm-cve.expected"
 	machine_results "$console" "$build_root/logs/svm-cve.expected"
 	[ $status -lt 124 ] || not_ok svm-cve.machine "$([ $status = 124 ] && echo "no end in time" || echo "the machine did not run or crashed")"

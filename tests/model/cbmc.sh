@@ -35,15 +35,15 @@ apt() {
 }
 apt update || die "cannot read the lists of $suite"
 (cd "$tmp/apt" && apt download "${packages[@]}") || die "cannot fetch CBMC from $suite"
-for deb in "$tmp"/apt/*.deb; do dpkg-deb -x "$deb" "$tmp/root"; done
+for deb in "$tmp"/apt/*.deb; do dpkg-deb -x "$deb" "$tmp/unpacked"; done
 
 # usrmerge or not: the loader and the libraries are where they are.
-loader=$(find "$tmp/root" -name 'ld-linux-x86-64.so.2' | head -n 1)
-[ -n "$loader" ] && [ -x "$tmp/root/usr/bin/cbmc" ] || die "the packages do not hold what was expected"
+loader=$(find "$tmp/unpacked" -name 'ld-linux-x86-64.so.2' | head -n 1)
+[ -n "$loader" ] && [ -x "$tmp/unpacked/usr/bin/cbmc" ] || die "the packages do not hold what was expected"
 cat >"$tmp/run" <<'END'
 #!/bin/bash
 # The loader and libraries of the same packages; gcc, which preprocesses, is the system's.
-root=$(dirname "$(readlink -f "$0")")/root
+root=$(dirname "$(readlink -f "$0")")/unpacked
 exec "$(find "$root" -name ld-linux-x86-64.so.2 -print -quit)" \
 	--library-path "$root/usr/lib/x86_64-linux-gnu:$root/usr/lib" "$root/usr/bin/cbmc" "$@"
 END

@@ -21,15 +21,15 @@ module_add() {
 	local file name
 	file=$(find "$from/kernel" -name "${1//[-_]/[-_]}.ko*" | head -n 1)
 	[ -n "$file" ] || { grep -q "/${1//[-_]/[-_]}\.ko" "$from/modules.builtin" || die "$release has no module $1"; return 0; }
-	name=$work/root/lib/modules/$release/${file#"$from"/}
+	name=$work/modules/lib/modules/$release/${file#"$from"/}
 	[ ! -e "${name%.xz}" ] || return 0
 	mkdir -p "$(dirname "$name")"
 	case $file in *.xz) xz -dc "$file" >"${name%.xz}" ;; *) cp "$file" "$name" ;; esac
 	for name in $(modinfo -F depends "$file" | tr , ' '); do module_add "$name"; done
 }
 for module in "${wanted[@]}"; do module_add "$module"; done
-cp "$from"/modules.{builtin,builtin.modinfo,order} "$work/root/lib/modules/$release/"
-depmod -b "$work/root" "$release"
-cpio_pack "$work/root" >"$work/out"
+cp "$from"/modules.{builtin,builtin.modinfo,order} "$work/modules/lib/modules/$release/"
+depmod -b "$work/modules" "$release"
+cpio_pack "$work/modules" >"$work/out"
 mv "$work/out" "$out"
 echo "$out"

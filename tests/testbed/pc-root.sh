@@ -37,14 +37,14 @@ option_rom "$out/pc/pci.rom" -DDEVICE=0x1005 # a virtio-rng-pci
 # The guest that takes commands
 modules="acpi/button input/evdev misc/pvpanic/pvpanic misc/pvpanic/pvpanic-mmio virtio/virtio_ring virtio/virtio
 	virtio/virtio_pci_legacy_dev virtio/virtio_pci_modern_dev virtio/virtio_pci virtio/virtio_balloon block/virtio_blk"
-mkdir -p "$work/root"/{bin,dev,proc,sys,tmp}
-cp /bin/busybox "$work/root/bin/"
-install -m 755 "$testbed/pc-init" "$work/root/init"
+mkdir -p "$work/top"/{bin,dev,proc,sys,tmp}
+cp /bin/busybox "$work/top/bin/"
+install -m 755 "$testbed/pc-init" "$work/top/init"
 for module in $modules; do
-	cp "$tree/lib/modules/$release/kernel/drivers/$module.ko" "$work/root/"
-	echo "$(basename "$module").ko" >>"$work/root/modules.list"
+	cp "$tree/lib/modules/$release/kernel/drivers/$module.ko" "$work/top/"
+	echo "$(basename "$module").ko" >>"$work/top/modules.list"
 done
-cpio_pack "$work/root" >"$out/pc/initrd"
+cpio_pack "$work/top" >"$out/pc/initrd"
 
 # The disk: MBR, GRUB behind it, one FAT partition at 1 MiB
 guest_initrd "$work/initrd"
