@@ -481,7 +481,8 @@ static void try_beside(const struct policy_source *policy, const struct rule *ru
 
 /*
  * Does each rule do what it says? Of several rules with conditions for one call libseccomp (2.5.4) can lose one, which depends on
- * their order: the filter then traps what the policy allows; or it allows what none of them does. Each is tried beside what every other one is for.
+ * their order: the filter then traps what the policy allows; or it allows what none of them does. Each is tried beside what every
+ * other one is for.
  */
 static void try_filter(const struct policy_source *policy, const struct sock_filter *insn, unsigned int count)
 {

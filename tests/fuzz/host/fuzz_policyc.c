@@ -137,6 +137,7 @@ static uint32_t run_filter(const struct seccomp_data *data)
 	}
 }
 
+/* Not the compiler's own, which is under test. */
 static bool cond_holds(const struct scmp_arg_cmp *c, const struct seccomp_data *data)
 {
 	uint64_t arg = data->args[c->arg];
