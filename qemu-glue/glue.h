@@ -145,8 +145,9 @@ struct wait {
 void wait_init(struct wait_adapt *adapt);
 uint32_t wait_word(const struct wait *wait);
 bool wait_is_over(const struct wait *wait, uint32_t word);
-bool wait_wants_stop(const struct wait *wait, uint32_t word);
 void wait_stop(struct wait *wait);
+/* Before each sleep: asks for the run's end where one is wanted. False: the answer is there. */
+bool wait_goes_on(struct wait *wait, uint32_t *word);
 int wait_look(struct wait *wait); /* -EIO: nobody is there to answer */
 /* True when the answer came. On one CPU it does not spin: that would only keep the shadow from running. */
 bool wait_spin(struct wait *wait);

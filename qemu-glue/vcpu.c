@@ -65,16 +65,9 @@ static int wait_poll_fds(struct wait *wait)
 	int ret = 0;
 
 	__atomic_store_n(wait->sleeps, 2, __ATOMIC_SEQ_CST);
-	for (;;) {
+	while (wait_goes_on(wait, &word)) {
 		int n;
 
-		word = wait_word(wait);
-		if (wait_is_over(wait, word))
-			break;
-		if (wait_wants_stop(wait, word)) {
-			wait_stop(wait);
-			continue;
-		}
 		fds[0].revents = fds[1].revents = fds[2].revents = 0;
 		n = poll(fds, wait->stopped ? 2 : 3, WAIT_LOOK_MS);
 		if (n < 0 && errno == EINTR && !wait->stopped)

@@ -33,7 +33,7 @@ bool wait_is_over(const struct wait *wait, uint32_t word)
 	return !(word & wait->mask);
 }
 
-bool wait_wants_stop(const struct wait *wait, uint32_t word)
+static bool wants_stop(const struct wait *wait, uint32_t word)
 {
 	const uint32_t note = 0xffu << (8 * CHANNEL_NOTE_BYTE), immediate = 0xffu << 8;
 
@@ -45,6 +45,16 @@ void wait_stop(struct wait *wait)
 	vcpu_stop(wait->run);
 	wait->stopped = true;
 	clock_gettime(CLOCK_MONOTONIC, &wait->since);
+}
+
+bool wait_goes_on(struct wait *wait, uint32_t *word)
+{
+	while (*word = wait_word(wait), !wait_is_over(wait, *word)) {
+		if (!wants_stop(wait, *word))
+			return true;
+		wait_stop(wait);
+	}
+	return false;
 }
 
 static void count_cpus(struct wait_adapt *adapt)
@@ -82,7 +92,7 @@ bool wait_spin(struct wait *wait)
 
 			if (wait_is_over(wait, word))
 				return true;
-			if (wait_wants_stop(wait, word))
+			if (wants_stop(wait, word))
 				return false;
 			__builtin_ia32_pause();
 		}
@@ -115,7 +125,7 @@ static bool wait_yield(struct wait *wait)
 			adapt->yields = clamp(adapt->yields + 1, YIELDS_MIN, YIELDS_MAX);
 			return true;
 		}
-		if (wait_wants_stop(wait, word))
+		if (wants_stop(wait, word))
 			return false;
 	}
 	adapt->yields = clamp(adapt->yields - 1, YIELDS_MIN, YIELDS_MAX);
@@ -147,14 +157,7 @@ int wait_sleep(struct wait *wait)
 	int ret = 0;
 
 	__atomic_store_n(wait->sleeps, 1, __ATOMIC_SEQ_CST);
-	for (;;) {
-		word = wait_word(wait);
-		if (wait_is_over(wait, word))
-			break;
-		if (wait_wants_stop(wait, word)) {
-			wait_stop(wait);
-			continue;
-		}
+	while (wait_goes_on(wait, &word)) {
 		/* With a timeout the call is never restarted after a handler, SA_RESTART or not. */
 		if (!real_futex(wait->word, FUTEX_WAIT, word, &interval) || errno == EAGAIN)
 			continue;
