@@ -180,5 +180,7 @@ void lapic_send_icr(struct vcpu *vcpu, uint32_t dest, uint32_t icr)
 	/* Nobody resets or starts itself (SDM 3A tables 11-3, 11-4). */
 	if ((msg.shorthand == 1 || msg.shorthand == 2) && (msg.mode == APIC_INIT || msg.mode == APIC_SIPI))
 		return;
+	if (msg.several)
+		turns_sent(vcpu->vm);
 	apic_deliver(vcpu->vm, vcpu, &msg);
 }

@@ -20,11 +20,6 @@
 #define LOOKS_PER_YIELD 4
 #define PAUSES 8
 
-static uint64_t us_to_ticks(const struct vcpu *vcpu, uint32_t us)
-{
-	return (uint64_t)vcpu->vm->info.tsc_khz * us / 1000;
-}
-
 static bool is_allowed(const struct vcpu *vcpu)
 {
 	return vcpu->mp_state == KVM_MP_STATE_HALTED && vcpu->msrs->poll_control & 1 && vcpu->vm->turns.cpus > 1;
@@ -38,7 +33,7 @@ static void pause_a_little(void)
 
 static bool poll_until(struct vcpu *vcpu, uint64_t end)
 {
-	uint64_t now, next = cpu_rdtsc() + us_to_ticks(vcpu, LOOK_US);
+	uint64_t now, next = cpu_rdtsc() + vm_us_to_ticks(vcpu->vm, LOOK_US);
 
 	for (unsigned int looks = 0; !atomic_load(&vcpu->requests);) {
 		now = cpu_rdtsc();
@@ -49,7 +44,7 @@ static bool poll_until(struct vcpu *vcpu, uint64_t end)
 			eventfds_poll(vcpu->vm);
 			if (++looks % LOOKS_PER_YIELD == 0)
 				sys_sched_yield();
-			next = cpu_rdtsc() + us_to_ticks(vcpu, LOOK_US);
+			next = cpu_rdtsc() + vm_us_to_ticks(vcpu->vm, LOOK_US);
 		}
 		pause_a_little();
 	}
@@ -58,7 +53,8 @@ static bool poll_until(struct vcpu *vcpu, uint64_t end)
 
 bool halt_poll(struct vcpu *vcpu, uint64_t since)
 {
-	uint64_t deadline = vcpu->lapic.timer_deadline_tsc, end = since + us_to_ticks(vcpu, vcpu->halt.window_us);
+	uint64_t deadline = vcpu->lapic.timer_deadline_tsc,
+		 end = since + vm_us_to_ticks(vcpu->vm, vcpu->halt.window_us);
 	bool found;
 
 	if (!vcpu->halt.window_us || !is_allowed(vcpu) || cpu_rdtsc() >= end)
@@ -80,9 +76,9 @@ void halt_poll_adapt(struct vcpu *vcpu, uint64_t since)
 	uint64_t ticks = cpu_rdtsc() - since;
 	uint32_t window = vcpu->halt.window_us;
 
-	if (ticks <= us_to_ticks(vcpu, window))
+	if (ticks <= vm_us_to_ticks(vcpu->vm, window))
 		return;
-	if (ticks > us_to_ticks(vcpu, LONGEST_US))
+	if (ticks > vm_us_to_ticks(vcpu->vm, LONGEST_US))
 		window = 0;
 	else if (window)
 		window = window < LONGEST_US / 2 ? 2 * window : LONGEST_US;

@@ -65,6 +65,8 @@ static int64_t hypercall_send_ipi(struct vcpu *vcpu, const uint64_t bitmap[2], u
 	if (msg.mode != 0 && msg.mode != 4) /* fixed and NMI */
 		return -KVM_EINVAL;
 	msg.several = (bitmap[0] & (bitmap[0] - 1)) || (bitmap[1] & (bitmap[1] - 1)) || (bitmap[0] && bitmap[1]);
+	if (msg.several)
+		turns_sent(vcpu->vm);
 	for (uint32_t i = 0; i < 2 * width; i++) {
 		uint64_t id = (uint64_t)min + i;
 		int ret;

@@ -22,9 +22,9 @@
 #include "vcpu.h"
 
 #define TURN_US 4000
-#define NEED_MS 500		      /* how long after the last sign that they need to */
-#define OFTEN_MS 20		      /* interrupts for several vCPUs: what is a sign while they take turns */
-#define LATE_MS 1		      /* and how late one must be taken to be a sign while they do not */
+#define NEED_US 500000		      /* how long after the last sign that they need to */
+#define OFTEN_US 20000		      /* interrupts for several vCPUs: what is a sign while they take turns */
+#define LATE_US 1000		      /* and how late one must be taken to be a sign while they do not */
 #define WAIT_NS 25000000	      /* at most */
 #define SPIN_WAIT_NS (TURN_US * 1000) /* the same for one that spins: what it waits for may have come */
 
@@ -47,31 +47,28 @@ static bool in_use(const struct vm *vm)
 	return too_many(vm) && cpu_rdtsc() < atomic_load_explicit(&vm->turns.until, memory_order_relaxed);
 }
 
-static uint64_t ms_to_ticks(const struct vm *vm, uint64_t ms)
-{
-	return vm->info.tsc_khz * ms;
-}
-
 void turns_needed(struct vm *vm)
 {
-	uint64_t until = cpu_rdtsc() + ms_to_ticks(vm, NEED_MS);
+	uint64_t until = cpu_rdtsc() + vm_us_to_ticks(vm, NEED_US);
 
 	if (too_many(vm) && until > atomic_load_explicit(&vm->turns.until, memory_order_relaxed))
 		atomic_store_explicit(&vm->turns.until, until, memory_order_relaxed);
 }
 
+void turns_sent(struct vm *vm)
+{
+	uint64_t now = cpu_rdtsc(), last = atomic_exchange(&vm->turns.sent, now);
+
+	if (now - last < vm_us_to_ticks(vm, OFTEN_US) && in_use(vm))
+		turns_needed(vm);
+}
+
 void turns_asked(struct vcpu *vcpu)
 {
-	struct vm *vm = vcpu->vm;
-	uint64_t now, none = 0;
+	uint64_t none = 0;
 
-	if (!too_many(vm))
-		return;
-	now = cpu_rdtsc();
-	if (now - atomic_exchange(&vm->turns.asked, now) < ms_to_ticks(vm, OFTEN_MS) && in_use(vm))
-		turns_needed(vm);
-	else if (atomic_load(&vcpu->in_guest))
-		atomic_compare_exchange_strong(&vcpu->turn.asked, &none, now);
+	if (too_many(vcpu->vm) && !in_use(vcpu->vm) && atomic_load(&vcpu->in_guest))
+		atomic_compare_exchange_strong(&vcpu->turn.asked, &none, cpu_rdtsc());
 }
 
 void turns_taken(struct vcpu *vcpu)
@@ -81,7 +78,7 @@ void turns_taken(struct vcpu *vcpu)
 	if (!asked)
 		return;
 	atomic_store_explicit(&vcpu->turn.asked, 0, memory_order_relaxed);
-	if (cpu_rdtsc() - asked > ms_to_ticks(vcpu->vm, LATE_MS))
+	if (cpu_rdtsc() - asked > vm_us_to_ticks(vcpu->vm, LATE_US))
 		turns_needed(vcpu->vm);
 }
 
@@ -203,7 +200,7 @@ static bool should_park(struct vcpu *vcpu)
 /* They may have begun or ended to take turns since the last look. */
 static bool takes_part(struct vcpu *vcpu)
 {
-	bool used = too_many(vcpu->vm) && in_use(vcpu->vm);
+	bool used = in_use(vcpu->vm);
 
 	if (used && !vcpu->turn.counted)
 		count(vcpu);
@@ -219,7 +216,7 @@ void turns_look(struct vcpu *vcpu)
 	if (__builtin_expect(!takes_part(vcpu), 1))
 		return;
 	now = cpu_rdtsc();
-	if (now - vcpu->turn.since < (uint64_t)vcpu->vm->info.tsc_khz * TURN_US / 1000)
+	if (now - vcpu->turn.since < vm_us_to_ticks(vcpu->vm, TURN_US))
 		return;
 	if (should_park(vcpu)) {
 		park(vcpu);

@@ -16,7 +16,7 @@ struct vm_turns {
 	atomic_uint parked;	/* A: vCPUs that wait for a turn */
 	atomic_uint workers;	/* A: those of them that did not spin when their last one ended */
 	_Atomic uint64_t until; /* A: host TSC: they take turns until then */
-	_Atomic uint64_t asked; /* A: host TSC of the last interrupt for several vCPUs */
+	_Atomic uint64_t sent;	/* A: host TSC of the last interrupt for several vCPUs */
 	atomic_uint polling;	/* A: halted vCPUs whose threads look for work */
 	atomic_uint ticket;	/* A: next number in the queue */
 };
@@ -30,12 +30,12 @@ struct vcpu_turn {
 	_Atomic uint32_t ticket; /* A: its place, while it waits */
 };
 
-void turns_vcpu_added(struct vm *vm); /* control thread */
-void turns_begin(struct vcpu *vcpu);  /* KVM_RUN begins, a halt is over */
-void turns_end(struct vcpu *vcpu);    /* halted, or back to the VMM for longer */
-void turns_needed(struct vm *vm);     /* a vCPU spins for one that may not run */
-void turns_asked(
-	struct vcpu *vcpu); /* any thread: it gets an interrupt that others get, too: the sender may wait for all */
+void turns_vcpu_added(struct vm *vm);	/* control thread */
+void turns_begin(struct vcpu *vcpu);	/* KVM_RUN begins, a halt is over */
+void turns_end(struct vcpu *vcpu);	/* halted, or back to the VMM for longer */
+void turns_needed(struct vm *vm);	/* a vCPU spins for one that may not run */
+void turns_sent(struct vm *vm);		/* any thread: an interrupt for several, whose sender may wait for all */
+void turns_asked(struct vcpu *vcpu);	/* any thread: it is one of those that such an interrupt is for */
 void turns_taken(struct vcpu *vcpu);	/* it takes its requests */
 void turns_poll(struct vm *vm, int by); /* 1: a halted vCPU begins to look for work, -1: it ends */
 bool turns_cpu_is_free(struct vm *vm);	/* is there one for each vCPU that runs or polls? */

@@ -141,7 +141,6 @@ static int take_requests(struct vcpu *vcpu)
 	unsigned int requests = atomic_exchange(&vcpu->requests, 0);
 
 	turns_taken(vcpu);
-
 	if (requests & VCPU_REQ_EXIT)
 		sys_exit_group(0);
 	if ((requests & VCPU_REQ_NMI) && vcpu->nmi_pending < 2)
@@ -415,11 +414,6 @@ static uint32_t bell_of(uint32_t word)
 	return word >> (8 * CHANNEL_BELL_BYTE) & 0xff;
 }
 
-static uint64_t us_to_ticks(const struct vcpu *vcpu, uint32_t us)
-{
-	return (uint64_t)vcpu->vm->info.tsc_khz * us / 1000;
-}
-
 static bool bell_spin(struct vcpu *vcpu, uint64_t end)
 {
 	do {
@@ -446,9 +440,9 @@ static bool bell_yield(struct vcpu *vcpu)
 /* A ring that comes soon is worth spinning for, whether it was spun for this time or not. */
 static void bell_learn(struct vcpu *vcpu, uint64_t ticks)
 {
-	if (ticks > us_to_ticks(vcpu, SPIN_MAX_US))
+	if (ticks > vm_us_to_ticks(vcpu->vm, SPIN_MAX_US))
 		vcpu->spin_us = vcpu->spin_us > 2 * SPIN_MIN_US ? vcpu->spin_us / 2 : SPIN_MIN_US;
-	else if (ticks > us_to_ticks(vcpu, vcpu->spin_us) / 2)
+	else if (ticks > vm_us_to_ticks(vcpu->vm, vcpu->spin_us) / 2)
 		vcpu->spin_us = vcpu->spin_us < SPIN_MAX_US / 2 ? vcpu->spin_us * 2 : SPIN_MAX_US;
 }
 
@@ -461,7 +455,7 @@ static uint32_t bell_wait(struct vcpu *vcpu)
 	uint64_t begin = cpu_rdtsc();
 	uint32_t word;
 
-	if (!(smp && bell_spin(vcpu, begin + us_to_ticks(vcpu, vcpu->spin_us))) && !bell_yield(vcpu)) {
+	if (!(smp && bell_spin(vcpu, begin + vm_us_to_ticks(vcpu->vm, vcpu->spin_us))) && !bell_yield(vcpu)) {
 		__atomic_store_n(&vcpu->channel->shadow_sleeps, 1, __ATOMIC_SEQ_CST);
 		while (word = bell_word(vcpu), bell_of(word) == CHANNEL_IDLE)
 			sys_futex_wait(vcpu->kvm, word, NULL, 1);

@@ -117,6 +117,12 @@ struct vm {
 	struct slot_dirty *dirty[VM_MAX_SLOTS];	       /* V: dirty bits fetched but not yet cleared (manual protect) */
 };
 
+/* Of the host's TSC. */
+static inline uint64_t vm_us_to_ticks(const struct vm *vm, uint64_t us)
+{
+	return vm->info.tsc_khz * us / 1000;
+}
+
 /* LAPICs in the shadow, whoever has the PIC and the I/O APIC. */
 static inline bool vm_has_lapics(const struct vm *vm)
 {

@@ -361,6 +361,32 @@ START_TEST(turns_when_needed)
 }
 END_TEST
 
+static void send_ipi(uint64_t bitmap)
+{
+	m.run->gpr[UMBRA_RAX] = KVM_HC_SEND_IPI;
+	m.run->gpr[UMBRA_RBX] = bitmap;
+	m.run->gpr[UMBRA_RCX] = m.run->gpr[UMBRA_RDX] = 0;
+	m.run->gpr[UMBRA_RSI] = 0x40;
+	ck_assert_int_eq(exit_hypercall(m.vcpu), EXIT_RESUME);
+}
+
+/* While they do, interrupts for several keep them at it if they come often. One alone does not, however many it is for. */
+START_TEST(turns_go_on)
+{
+	uint64_t until;
+
+	m.vm.turns.cpus = 1;
+	m.vm.info.tsc_khz = 1000000000; /* what is often takes seconds of the real TSC's */
+	until = cpu_rdtsc() + (1ull << 36);
+	m.vm.turns.until = until;
+	send_ipi(_i == 2 ? 1 : 3);
+	ck_assert_uint_eq(m.vm.turns.until, until);
+	if (_i)
+		send_ipi(_i == 2 ? 1 : 3);
+	ck_assert_int_eq(m.vm.turns.until > until, _i == 1);
+}
+END_TEST
+
 /* As many CPUs as vCPUs: nobody takes turns. */
 START_TEST(no_turns)
 {
@@ -482,6 +508,7 @@ Suite *suite_pv(void)
 	tcase_add_loop_test(tcase, spinner_gives_its_turn, 0, 2);
 	tcase_add_test(tcase, worker_keeps_its_turn);
 	tcase_add_loop_test(tcase, turns_when_needed, 0, 4);
+	tcase_add_loop_test(tcase, turns_go_on, 0, 3);
 	tcase_add_test(tcase, no_turns);
 	tcase_add_test(tcase, no_mark_alone);
 	tcase_add_test(tcase, init_switches_off);

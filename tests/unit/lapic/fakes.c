@@ -46,6 +46,11 @@ void __attribute__((weak)) eventfds_wake(struct vm *of)
 	fake_wakes++;
 }
 
+void __attribute__((weak)) turns_sent(struct vm *of)
+{
+	(void)of;
+}
+
 void __attribute__((weak)) turns_asked(struct vcpu *vcpu)
 {
 	(void)vcpu;
