@@ -340,6 +340,10 @@ part_svm_attack_shadow() {
 		--append "seeds=${UMBRA_SEEDS:-4} ops=${UMBRA_OPS:-2500} seconds=${UMBRA_SECONDS:-8}"
 	rm -rf "$qemu"
 }
+part_vmx_attack_shadow() {
+	machine vmx-attack-shadow attack-shadow.sh --cpus 2 \
+		--append "seeds=${UMBRA_SEEDS:-2} ops=${UMBRA_OPS:-1000} seconds=${UMBRA_SECONDS:-4} only=apic,microvm,microvm-smp,microvm-irqchip,channel,pages,api"
+}
 part_svm_pc_memory() { pc_part memory,balloon,hotplug --hw svm --cpus 2; }
 part_svm_pc_firmware() { pc_part grub,ovmf --hw svm --cpus 2; }
 part_vmx_pc_firmware() { pc_part ovmf --mem 1024; }

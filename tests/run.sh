@@ -43,6 +43,7 @@ parts=(
 	"svm-attack   1200 product attacks on the module by property S1 to S10, and copies of it that lack a check, on SVM"
 	"vmx-attack   2700 product the same on VMX"
 	"svm-attack-shadow 900 product attacks on shadows by a guest kernel and a VMM; UMBRA_SEEDS, UMBRA_OPS, UMBRA_SECONDS: longer"
+	"vmx-attack-shadow 2400 long    the same on VMX, but for the PC"
 	"vmx-irqchip  900 product PIC, PIT and I/O APIC beside stock KVM's: a client, microvm"
 	"svm-irqchip  1500 product PIC, PIT and I/O APIC beside stock KVM's, PCs with the whole irqchip and the split one"
 	"svm-pc       1500 product PCs: gdbstub, QEMU's monitor, resets, panic, MSI-X"
