@@ -9,8 +9,8 @@
  *
  * FXRSTOR takes back IGNNE#, by a read and a write of the first CPU's flags from whichever CPU executes it. What the first CPU
  * changes meanwhile is lost: it stays in nested paging after #VMEXIT, which puts the host's state into the VMCB, or it stays without
- * the global interrupt flag, deaf, until others wait for it for ever. Mended: IGNNE#, which only the interrupt line for floating-point
- * errors of old uses, is not taken back.
+ * the global interrupt flag, deaf, until others wait for it for ever. Mended: IGNNE# is not taken back; only a system that gets its
+ * floating-point errors by IRQ 13 would notice.
  *
  * A guest writes CR8 while its hypervisor has a virtual interrupt pending: TCG raises it without QEMU's big lock and ends in an
  * assertion. OVMF does that. Mended: the lock is taken.
@@ -29,7 +29,13 @@
 
 #define MODULE "/usr/lib/x86_64-linux-gnu/qemu/accel-tcg-x86_64.so"
 
-/* QEMU's, in its program. */
+/* QEMU's, in its program. Weak: what is missing in another one is told below, not by the loader. */
+#pragma weak current_cpu
+#pragma weak qemu_mutex_iothread_locked
+#pragma weak do_interrupt_x86_hardirq
+#pragma weak do_interrupt_all
+#pragma weak cpu_loop_exit_noexc
+#pragma weak cpu_clear_ignne
 extern __thread void *current_cpu;
 bool qemu_mutex_iothread_locked(void);
 void qemu_mutex_lock_iothread_impl(const char *file, int line);
@@ -41,7 +47,9 @@ void cpu_clear_ignne(void);
 
 static void fail(const char *what)
 {
-	fprintf(stderr, "tcgfix: %s: this is not the QEMU that it was written for\n", what);
+	fprintf(stderr,
+		"tcgfix: %s is not as in Debian 12's QEMU 7.2: install that one, or look into tests/testbed/tcgfix.c\n",
+		what);
 	abort();
 }
 
@@ -73,16 +81,22 @@ static void replace(const char *name, void *function, void *by)
 	const ElfW(Sym) * symbol;
 	Dl_info info;
 
-	if (!dladdr1(function, &info, (void **)&symbol, RTLD_DL_SYMENT) || !symbol || symbol->st_size < sizeof(jump))
+	if (!function || !dladdr1(function, &info, (void **)&symbol, RTLD_DL_SYMENT) || !symbol ||
+	    symbol->st_size < sizeof(jump))
 		fail(name);
-	if (mprotect(page, 2 * size, PROT_READ | PROT_WRITE | PROT_EXEC))
-		fail("its code cannot be changed");
+	if (mprotect(page, 2 * size, PROT_READ | PROT_WRITE | PROT_EXEC)) {
+		perror("tcgfix: mprotect");
+		abort();
+	}
 	memcpy(function, &jump, sizeof(jump));
 	mprotect(page, 2 * size, PROT_READ | PROT_EXEC);
 }
 
 __attribute__((constructor)) static void replace_all(void)
 {
+	if (!dlsym(RTLD_DEFAULT, "current_cpu") || !qemu_mutex_iothread_locked || !do_interrupt_all ||
+	    !cpu_loop_exit_noexc)
+		fail("its interrupt delivery");
 	replace("do_interrupt_x86_hardirq", do_interrupt_x86_hardirq, deliver);
 	replace("cpu_clear_ignne", cpu_clear_ignne, leave_ignne);
 }
