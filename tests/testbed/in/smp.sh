@@ -21,7 +21,7 @@ trouble='rcu.*(stall|self-detected)|soft lockup|hard LOCKUP|blocked for more tha
 run() { # run NAME ON VCPUS SECONDS: a guest; its console stays in /tmp/NAME.ON
 	guest_files="-m 256 -smp $3 -kernel /guest/vmlinuz -initrd /tmp/initrd"
 	echo "== $1 on $2: $3 vCPUs on $(grep -c ^processor /proc/cpuinfo) CPUs, load for $4 s"
-	${2}_guest 900 microvm "${4:+offon=3 load=$4}" | tee "/tmp/$1.$2"
+	${2}_guest $((600 + 3 * ${4:-0})) microvm "${4:+offon=3 load=$4}" | tee "/tmp/$1.$2"
 	expect "smp.$1.$2.user" "user space not reached" grep -q '^guest: user space reached' "/tmp/$1.$2"
 	expect "smp.$1.$2.cpus" "not all CPUs are there" grep -q "^guest: cpus $3[[:space:]]*\$" "/tmp/$1.$2"
 	[ -z "$4" ] || expect "smp.$1.$2.offon" "a CPU did not come up again" grep -q '^guest: cpu1 off and on 3' "/tmp/$1.$2"
