@@ -243,15 +243,14 @@ START_TEST(empty_root)
 	if (!is_root())
 		return;
 	for (int i = 0; i < 2; i++) {
-		snprintf(path, sizeof(path), "/proc/%d/root/", i ? waiter : (pid_t)hello.pid);
+		snprintf(path, sizeof(path), "/proc/%d/root", i ? waiter : (pid_t)hello.pid);
 		dir = opendir(path);
 		ck_assert_ptr_nonnull(dir);
 		while ((entry = readdir(dir)))
-			ck_assert_msg(entry->d_name[0] == '.', "%s%s", path, entry->d_name);
-		closedir(dir);
-		strcat(path, "new");
-		ck_assert_int_lt(open(path, O_CREAT | O_WRONLY, 0600), 0);
+			ck_assert_msg(entry->d_name[0] == '.', "%s has %s", path, entry->d_name);
+		ck_assert_int_lt(openat(dirfd(dir), "new", O_CREAT | O_WRONLY, 0600), 0);
 		ck_assert_int_eq(errno, EROFS);
+		closedir(dir);
 	}
 	snprintf(path, sizeof(path), "/proc/%d/cwd", hello.pid);
 	ck_assert_int_gt(readlink(path, link, sizeof(link) - 1), 0);
