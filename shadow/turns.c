@@ -57,8 +57,12 @@ void turns_needed(struct vm *vm)
 
 void turns_sent(struct vm *vm)
 {
-	uint64_t now = cpu_rdtsc(), last = atomic_exchange(&vm->turns.sent, now);
+	uint64_t now, last;
 
+	if (!too_many(vm))
+		return;
+	now = cpu_rdtsc();
+	last = atomic_exchange(&vm->turns.sent, now);
 	if (now - last < vm_us_to_ticks(vm, OFTEN_US) && in_use(vm))
 		turns_needed(vm);
 }
