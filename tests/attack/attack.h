@@ -17,6 +17,11 @@ void watch_init(void);	/* once, before anything else: how the host is when nothi
 void watch_begin(void); /* starts witness and watchers, and sees them do a round */
 void watch_end(void);	/* sees each of them do another round, and ends them */
 
+/* The CPU that attacks take offline, in no other way: its watcher has to know. */
+#define HOTPLUG_CPU 1
+#define HOTPLUG_PATH "/sys/devices/system/cpu/cpu1/online"
+int hotplug_set(int online); /* 0 or -errno */
+
 /* A test body that runs under watch. */
 #define ATTACK(name)                   \
 	static void name##_body(void); \

@@ -98,28 +98,27 @@ ATTACK(s8_many_tags)
 /* A CPU forgets what it knew of a guest while it was offline: the page there is another one now. (CVE-2026-68093) */
 ATTACK(s8_offline)
 {
-	const char *path = "/sys/devices/system/cpu/cpu1/online";
 	uint64_t stamp = 1;
 	struct guest g[2];
 
-	if (cpu_count_online() < 2 || access(path, W_OK))
+	if (cpu_count_online() < 2 || access(HOTPLUG_PATH, W_OK))
 		skip_test("no CPU that can be taken offline");
 	for (int i = 0; i < 2; i++)
 		stamp_new(&g[i], stamp);
 	for (uint64_t round = 0; round < scaled(4); round++) {
-		cpu_pin(1);
+		cpu_pin(HOTPLUG_CPU);
 		for (int i = 0; i < 2; i++)
 			stamp_check(&g[i], stamp, "before");
 		cpu_pin(-1);
-		need(!file_write(path, "0"), "CPU 1 offline");
+		need(!hotplug_set(0), "CPU 1 offline");
 		stamp++;
 		for (int i = 0; i < 2; i++) {
 			madvise(g[i].vm.mem + GPA_DATA, PAGE, MADV_DONTNEED);
 			memcpy(g[i].vm.mem + GPA_DATA, &stamp, 8);
 		}
 		stamp_check(&g[0], stamp, "meanwhile"); /* one of them runs elsewhere */
-		need(!file_write(path, "1"), "CPU 1 online");
-		cpu_pin(1);
+		need(!hotplug_set(1), "CPU 1 online");
+		cpu_pin(HOTPLUG_CPU);
 		for (int i = 0; i < 2; i++)
 			stamp_check(&g[i], stamp, "afterwards");
 	}

@@ -200,20 +200,19 @@ static void *spin_thread(void *arg)
 /* A CPU goes and comes while vCPUs run on it, are made and destroyed. */
 ATTACK(s9_hotplug)
 {
-	const char *path = "/sys/devices/system/cpu/cpu1/online";
 	uint64_t made = 0, cycles = 0;
 	pthread_t creator, spinner;
 	struct guest g;
 
-	if (cpu_count_online() < 2 || access(path, W_OK))
+	if (cpu_count_online() < 2 || access(HOTPLUG_PATH, W_OK))
 		skip_test("no CPU that can be taken offline");
 	guest_new(&g, MODE_LONG64, SNIPPET(spin));
 	need(!pthread_create(&spinner, NULL, spin_thread, &g), "thread");
 	need(!pthread_create(&creator, NULL, create_thread, &made), "thread");
 	for (; cycles < scaled(5); cycles++) {
-		need(!file_write(path, "0"), "CPU 1 offline");
+		need(!hotplug_set(0), "CPU 1 offline");
 		usleep(10000);
-		need(!file_write(path, "1"), "CPU 1 online");
+		need(!hotplug_set(1), "CPU 1 online");
 		usleep(10000);
 	}
 	stop = 1;

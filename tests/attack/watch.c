@@ -50,6 +50,7 @@ static int cpus;
 
 struct shared {
 	volatile int stop;
+	volatile unsigned int plugged;	    /* how often the hot-plug CPU left or came back; odd: it is away */
 	volatile uint64_t rounds[1 + CPUS]; /* the witness's, the watchers' */
 };
 static struct shared *shared;
@@ -116,27 +117,23 @@ static void host_compare(const struct host *was, const struct host *is, int cpu)
 		      (unsigned long long)was->msr[i]);
 }
 
-/* Whether the thread stayed on that CPU: it may be on its way offline. */
-static int is_on(int cpu)
+static unsigned int plugged(int cpu)
 {
-	unsigned int now = 0;
-
-	syscall(SYS_getcpu, &now, NULL, NULL); /* not by the vdso: that may ask TSC_AUX */
-	return (int)now == cpu;
+	return cpu == HOTPLUG_CPU ? shared->plugged : 0;
 }
 
-static void host_check(int cpu)
+static void host_check(int cpu, unsigned int since)
 {
 	struct host now;
 	uint32_t aux;
 
 	host_read(&now, cpu);
-	if (!is_on(cpu))
+	if (plugged(cpu) != since)
 		return;
 	host_compare(&baseline[cpu], &now, cpu);
 	if (info()->features & UMBRA_FEAT_RDTSCP) {
 		asm volatile("rdtscp" : "=c"(aux) : : "rax", "rdx");
-		check((int)(aux & 0xfff) == cpu || !is_on(cpu), "watcher, CPU %d: TSC_AUX %x", cpu, aux);
+		check((int)(aux & 0xfff) == cpu || plugged(cpu) != since, "watcher, CPU %d: TSC_AUX %x", cpu, aux);
 	}
 }
 
@@ -183,7 +180,8 @@ static void registers_check(int avx, uint64_t seed)
 	asm volatile("ldmxcsr %0" : : "m"(mxcsr));
 }
 
-static volatile uint64_t watched __attribute__((aligned(8)));
+/* One for each CPU: a watcher whose CPU goes away writes to its own on another CPU. */
+static volatile uint64_t watched[CPUS];
 
 /* Of the CPU, not of a task: those are set anew with each switch to it. */
 static int breakpoint_open(int cpu)
@@ -192,7 +190,7 @@ static int breakpoint_open(int cpu)
 		.type = PERF_TYPE_BREAKPOINT,
 		.size = sizeof(attr),
 		.bp_type = HW_BREAKPOINT_W,
-		.bp_addr = (uintptr_t)&watched,
+		.bp_addr = (uintptr_t)&watched[cpu],
 		.bp_len = HW_BREAKPOINT_LEN_8,
 		.sample_period = 0,
 		.exclude_kernel = 1,
@@ -202,16 +200,20 @@ static int breakpoint_open(int cpu)
 	return (int)syscall(SYS_perf_event_open, &attr, -1, cpu, -1, PERF_FLAG_FD_CLOEXEC);
 }
 
-static void breakpoint_check(int fd, int cpu)
+static void breakpoint_check(int fd, int cpu, unsigned int since)
 {
 	uint64_t before, after;
 
-	if (fd < 0 || read(fd, &before, 8) != 8)
+	if (fd < 0) {
+		check(plugged(cpu) != since, "watcher, CPU %d: no watchpoint: %s", cpu, strerror(errno));
 		return;
+	}
+	need(read(fd, &before, 8) == 8, "watcher: watchpoint");
 	for (int i = 0; i < 3; i++)
-		watched++;
-	need(read(fd, &after, 8) == 8, "watcher: breakpoint");
-	check(after == before + 3 || !is_on(cpu), "watcher: the watchpoint fired %llu times for 3 writes",
+		watched[cpu]++;
+	need(read(fd, &after, 8) == 8, "watcher: watchpoint");
+	check(after == before + 3 || plugged(cpu) != since,
+	      "watcher, CPU %d: the watchpoint fired %llu times for 3 writes", cpu,
 	      (unsigned long long)(after - before));
 }
 
@@ -240,19 +242,23 @@ static void watcher(int cpu)
 {
 	uint64_t *pool[POOL] = { NULL };
 	int fd = -1, avx = (baseline[cpu].xcr0 & 4) != 0;
+	unsigned int since = 0;
 
 	cpu_pin(cpu);
 	need(!ioperm(PORT_FREE, 1, 1), "watcher: ioperm: %s", strerror(errno));
 	for (uint64_t round = 1; !shared->stop; round++) {
-		if (!is_on(cpu)) { /* it was offline, and its breakpoint went with it */
-			sched_setaffinity(0, sizeof(cpu_set_t), &(cpu_set_t) { { 1UL << cpu } });
-			close(fd);
+		if (plugged(cpu) != since) { /* with the CPU go its breakpoint and the thread's ties to it */
+			since = plugged(cpu);
+			if (fd >= 0)
+				close(fd);
 			fd = -1;
+			if (!(since & 1))
+				cpu_pin(cpu);
 		}
-		if (is_on(cpu)) {
-			host_check(cpu);
+		if (!(since & 1)) {
+			host_check(cpu, since);
 			fd = fd < 0 ? breakpoint_open(cpu) : fd;
-			breakpoint_check(fd, cpu);
+			breakpoint_check(fd, cpu, since);
 		}
 		port_check();
 		registers_check(avx, round * 977 + (uint64_t)cpu);
@@ -312,6 +318,18 @@ void watch_init(void)
 		     ? " (UMIP: this is the kernel's invention)"
 		     : "");
 	info();
+}
+
+int hotplug_set(int online)
+{
+	int r;
+
+	if (!online)
+		shared->plugged++;
+	r = file_write(HOTPLUG_PATH, online ? "1" : "0");
+	if (online)
+		shared->plugged++;
+	return r;
 }
 
 static void rounds_wait(const char *what)
