@@ -10,6 +10,7 @@
 #include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -629,12 +630,33 @@ START_TEST(call_in_handler)
 }
 END_TEST
 
+static volatile pid_t regs_tid;
+
 static void *regs_thread(void *arg)
 {
 	struct kvm_regs regs;
 
+	regs_tid = gettid();
 	*(double *)arg = ioctl(vcpu, KVM_GET_REGS, &regs) ? -1 : now();
 	return NULL;
+}
+
+/* Its call waits for the run: it sleeps. Never: the test's time-out. */
+static void regs_waits(void)
+{
+	char path[64], state = 0;
+	FILE *file;
+
+	while (state != 'S') {
+		snprintf(path, sizeof(path), "/proc/self/task/%d/stat", regs_tid);
+		file = regs_tid ? fopen(path, "r") : NULL;
+		if (file) {
+			if (fscanf(file, "%*d (%*[^)]) %c", &state) != 1)
+				state = 0;
+			fclose(file);
+		}
+		usleep(1000);
+	}
 }
 
 /* While the other thread is in KVM_RUN: a call that has to wait, the close, then the kick. */
@@ -647,8 +669,9 @@ static void *late_close_thread(void *arg)
 
 	while (((volatile uint8_t *)run)[2] != 1)
 		;
+	regs_tid = 0;
 	pthread_create(&waits, NULL, regs_thread, &done);
-	nanosleep(&pause, NULL);
+	regs_waits();
 	close(vcpu);
 	nanosleep(&pause, NULL);
 	kicked = now();
