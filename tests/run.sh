@@ -30,7 +30,7 @@ parts=(
 	"vmx-life     2400 product CPU offline, kill, two guests, a shadow that breaks its policy, rmmod"
 	"svm-core     900 product the module's ABI on SVM, 2 CPUs, stock KVM as the oracle"
 	"svm-stress   1500 product FPU, kicks and memory under load on SVM, 2 CPUs"
-	"svm-fuzz     600 product hostile call sequences at the module's ABI; UMBRA_SEED, UMBRA_FUZZ: seconds (40)"
+	"svm-fuzz     600 product hostile call sequences at the module's ABI; UMBRA_SEED=N|date: others than CI's; UMBRA_FUZZ: seconds (40)"
 	"vmx-fuzz     1500 long    the same on VMX (120)"
 	"svm-linux    600 product  Linux under QEMU on Umbra and on stock KVM on SVM, same output"
 	"svm-life     2400 product CPU offline, kill, two guests, a broken policy, rmmod on SVM"
