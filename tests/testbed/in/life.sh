@@ -50,7 +50,7 @@ expect life.kill-shadow.said "the VMM's stderr does not say that the shadow died
 expect life.kill-shadow.idle "VMs, vCPUs or pages left over" umbra_idle
 
 # A shadow that makes a forbidden system call: it dies, the message names the call, another guest goes on.
-boot other cryptomgr.notests
+boot other "cryptomgr.notests hold=600" # it must not end by itself
 other=$vmm
 export UMBRA_SHADOW=/usr/libexec/umbra/umbra-shadow-test UMBRA_TEST_FORBIDDEN_SYSCALL=2
 boot forbidden
@@ -71,11 +71,11 @@ expect life.cut.said "the VMM's stderr does not name the cause: $(grep -a umbra 
 expect life.cut.idle "VMs, vCPUs or pages left over" umbra_idle
 
 # Two guests at once, one of them killed half-way: the other ends well. rmmod is refused meanwhile.
-boot first cryptomgr.notests
+boot first "cryptomgr.notests hold=600" # the second one ends by itself, this one must not
 first=$vmm
 sleep 1
 boot second cryptomgr.notests
-sleep 4
+for i in $(seq 1 300); do [ "$(counter vms)" = 2 ] && break; sleep 0.1; done
 expect life.two "two guests are not two VMs but $(counter vms)" test "$(counter vms)" = 2
 expect life.rmmod-busy "the module went with guests running" sh -c '! rmmod umbra 2>/dev/null'
 kill -9 "$first"
