@@ -287,7 +287,9 @@ void negative_state_hardware(void)
 			continue;
 		memcpy(g.vcpu.run, &base, offsetof(struct umbra_run, exit));
 		case_apply(c, g.vcpu.run);
-		g.vcpu.run->deadline_tsc = tsc_read() + info()->tsc_khz; /* a guest gone wild */
+		/* A guest gone wild; long where SVM is to refuse it: a deadline that has passed would come first there. */
+		g.vcpu.run->deadline_tsc =
+			tsc_read() + info()->tsc_khz * (is_svm() && (c->svm || !c->rule) ? 5000ULL : 1ULL);
 		vcpu_exit(&g.vcpu);
 		if (is_svm() && c->rule)
 			check(!c->svm || (g.vcpu.exit.reason == VMEXIT_BAD_STATE && g.vcpu.exit.bad.rule == c->svm),
