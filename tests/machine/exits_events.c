@@ -464,7 +464,7 @@ void exits_deadline(void)
 	need(!vcpu_run(&g.vcpu), "RUN");
 	check(g.vcpu.exit.reason == VMEXIT_INTERRUPTED, "deadline never, kicked: %s", vcpu_describe(&g.vcpu));
 	vcpu_load(&g.vcpu, MODE_LONG64, SNIPPET(out_loop));
-	run->deadline_tsc = tsc_read() + khz * 1000;
+	run->deadline_tsc = tsc_read() + khz * 10000;
 	vcpu_expect_io(&g.vcpu, 0x80, "an exit before the deadline");
 }
 

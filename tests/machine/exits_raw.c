@@ -326,7 +326,7 @@ void exits_halted(void)
 		vcpu_exit(&g.vcpu);
 		vcpu_load(&g.vcpu, modes[i], code);
 		run->exceptions = 1 << 13;
-		run->deadline_tsc = tsc_read() + 10 * soon;
+		run->deadline_tsc = tsc_read() + 250 * soon; /* an exit comes first, on a busy machine too */
 		vcpu_exit(&g.vcpu);
 		check(g.vcpu.exit.reason == VMEXIT_IO || g.vcpu.exit.reason == VMEXIT_EXCEPTION,
 		      "reset into mode %u: %s", modes[i], vcpu_describe(&g.vcpu));
