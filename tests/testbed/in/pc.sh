@@ -181,8 +181,10 @@ group_control() { # stop, cont, info registers, nmi, system_powerdown
 	sleep 3
 	after=$(count con 'guest: beat')
 	expect pc.control.stopped "the guest goes on while it is stopped: $before, then $after" [ "$before" = "$after" ]
-	hmp 'info registers' # of the kernel or of a program, whichever ran
-	expect pc.control.registers "no registers" seen qmp 'RIP=.*CR0=8005.*EFER=0000000000000d01' 10
+	hmp 'info registers' # of the kernel or of a program, whichever ran: where RIP is and the privilege level belong together
+	seen qmp 'EFER=' 10
+	expect pc.control.registers "$(grep -ao 'RIP=.*CPL=.\|CR0=[^ ]*\|EFER=[^\\]*' $t/control.qmp | tr '\n' ' ')" grep -aq \
+		'RIP=\(ffffffff[89a-f][0-9a-f]\{7\} [^]]*\] CPL=0\|0000[0-7][0-9a-f]\{11\} [^]]*\] CPL=3\) .*CR0=8005.*EFER=0000000000000d01' $t/control.qmp
 	hmp 'x /2xb $pc' # a wrong RIP has none: "Cannot access memory"
 	expect pc.control.memory "no memory" seen qmp ': 0x[0-9a-f][0-9a-f] 0x[0-9a-f][0-9a-f]' 10
 	qmp '"cont"'
@@ -191,11 +193,10 @@ group_control() { # stop, cont, info registers, nmi, system_powerdown
 	say 'kill $!; nmis'
 	seen con 'guest: NMIs' 20
 	qmp '"inject-nmi"'
-	sleep 1
-	say nmis
+	say nmi_wait
 	expect pc.control.nmi "no NMI came: $(grep -a 'guest: NMIs' $t/control.con | tr '\n' '|')" seen con 'guest: NMIs 1' 20
 	say 'power_button &'
-	sleep 1
+	expect pc.control.button "the guest does not wait for its power button" seen con 'guest: waits for the button' 20
 	qmp '"system_powerdown"'
 	expect pc.control.powerdown "the guest saw no power button" seen con 'guest: power button' 20
 	vm_end 30
