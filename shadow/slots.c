@@ -229,9 +229,17 @@ static void slots_publish(struct vm *vm, struct slots *new)
 		free(old);
 }
 
+/* Bits of a slot's word that stand for pages of it. */
+static uint64_t dirty_mask(uint64_t size, uint64_t word)
+{
+	uint64_t pages = (size >> PAGE_SHIFT) - word * 64;
+
+	return pages < 64 ? (1ULL << pages) - 1 : UINT64_MAX;
+}
+
 static struct slot_dirty *dirty_create(uint64_t size, bool all_set)
 {
-	uint64_t pages = size >> PAGE_SHIFT, words = (pages + 63) / 64;
+	uint64_t words = ((size >> PAGE_SHIFT) + 63) / 64;
 	struct slot_dirty *dirty = calloc(1, sizeof(*dirty) + words * 8);
 
 	if (!dirty)
@@ -242,11 +250,8 @@ static struct slot_dirty *dirty_create(uint64_t size, bool all_set)
 		free(dirty);
 		return NULL;
 	}
-	if (all_set) {
-		memset(dirty->pending, 0xff, words * 8);
-		if (pages % 64)
-			dirty->pending[words - 1] = (1ULL << (pages % 64)) - 1;
-	}
+	for (uint64_t i = 0; all_set && i < words; i++)
+		dirty->pending[i] = dirty_mask(size, i);
 	return dirty;
 }
 
@@ -391,6 +396,9 @@ static int slot_replace(struct vm *vm, const struct slot *slot)
 		free(new);
 		return ret;
 	}
+	/* A log that goes on at another place: what the shim knew of the guest's writes went with the region that it had. */
+	for (uint64_t i = 0; log && dirty == vm->dirty[slot->id] && i < dirty->words; i++)
+		atomic_store(&dirty->own[i], dirty_mask(slot->size, i));
 	vm->dirty[slot->id] = dirty; /* before the snapshot that leads readers to it */
 	slots_publish(vm, new);
 	if (!log && dirty) {
@@ -511,7 +519,12 @@ void slots_fini(struct vm *vm)
 
 /* ---- dirty log ---- */
 
-/* Takes the dirty bits of [first, first + pages) from the shim and from the shadow's own writes. V held. */
+/*
+ * Takes the dirty bits of [first, first + pages) from the shim and from the shadow's own writes. V held. The VMM reads these
+ * pages next, and their bits are gone: all that was written under them must be there by then. The guest's writes are, since the
+ * shim takes its right to write away first. A thread of the shadow marks a page before it writes it, without leaving its
+ * vm_read_lock() in between, so all that costs it nothing and is made up for here.
+ */
 static int dirty_take(struct vm *vm, uint32_t id, uint64_t first, uint64_t pages, uint64_t *bitmap)
 {
 	struct slot_dirty *dirty = vm->dirty[id];
@@ -530,6 +543,7 @@ static int dirty_take(struct vm *vm, uint32_t id, uint64_t first, uint64_t pages
 	}
 	for (uint64_t i = 0; i < (pages + 63) / 64; i++)
 		bitmap[i] |= atomic_exchange(&dirty->own[first / 64 + i], 0);
+	vm_synchronize(vm);
 	return 0;
 }
 

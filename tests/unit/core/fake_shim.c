@@ -55,6 +55,7 @@ static int fake_get_dirty(struct shim *shim, const struct umbra_dirty *dirty)
 	memset(bitmap, 0, (dirty->pages + 63) / 64 * 8);
 	bitmap[0] = fake->dirty_word;
 	fake->dirty_word = 0;
+	fake->dirty_calls++;
 	return 0;
 }
 

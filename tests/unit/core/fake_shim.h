@@ -39,6 +39,7 @@ struct fake_shim {
 	int region_ret;	     /* what the next set_region returns */
 	uint64_t dirty_word; /* first word of what get_dirty reports */
 	struct umbra_dirty dirty_arg;
+	_Atomic unsigned int dirty_calls;
 };
 
 void fake_init(struct fake_shim *fake);

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "machine.h"
+#include "slots.h"
 
 static void setup(void)
 {
@@ -246,6 +247,69 @@ START_TEST(dirty_manual)
 }
 END_TEST
 
+/* It has marked its page as dirty, and writes once the log has been fetched: as one that loses its CPU in between. */
+static atomic_bool late_marked;
+
+static void *late_writer(void *arg)
+{
+	unsigned int calls = m.fake.dirty_calls;
+	uint8_t *hva;
+
+	vm_read_lock(&m.vm);
+	hva = vm_gpa_to_hva(&m.vm, 5 * P, 8, true);
+	atomic_store(&late_marked, true);
+	while (m.fake.dirty_calls == calls || atomic_load(&m.vm.dirty[0]->own[0]))
+		sched_yield();
+	usleep(50000);
+	memcpy(hva, "new data", 8);
+	vm_read_unlock(&m.vm);
+	return arg;
+}
+
+/* Who reads a page after its bit was fetched finds what was written. Else the write would be in no log any more. */
+START_TEST(dirty_written)
+{
+	pthread_t thread;
+	uint64_t bits;
+	uint32_t size;
+
+	m.vm.manual_dirty_protect = _i ? KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE : 0;
+	log_ram();
+	pthread_create(&thread, NULL, late_writer, NULL);
+	while (!atomic_load(&late_marked))
+		sched_yield();
+	ck_assert_int_eq(get_dirty(0, 0, &bits, &size), 0);
+	ck_assert_mem_eq(m.ram + 5 * P, "new data", 8);
+	pthread_join(thread, NULL);
+	ck_assert_uint_eq(bits, 1 << 5);
+	ck_assert_int_eq(get_dirty(0, 0, &bits, &size), 0);
+	ck_assert_uint_eq(bits, _i ? 1 << 5 : 0);
+}
+END_TEST
+
+/* The shim's bits go with the region that it had at the old place: no page of the slot is taken for clean. */
+START_TEST(dirty_moved)
+{
+	struct channel_memory arg = { GOOD, .flags = KVM_MEM_LOG_DIRTY_PAGES };
+	uint64_t bits;
+	uint32_t size;
+
+	ck_assert_int_eq(machine_memory(&arg, machine_memfd(4 * P, NULL)), 0);
+	ck_assert_int_eq(get_dirty(5, 0, &bits, &size), 0);
+	ck_assert_uint_eq(bits, 0);
+	arg.gpa += 0x10000000;
+	m.fake.region_ret = -ENOMEM;
+	ck_assert_int_eq(machine_memory(&arg, -1), -ENOMEM);
+	ck_assert_int_eq(get_dirty(5, 0, &bits, &size), 0);
+	ck_assert_uint_eq(bits, 0);
+	ck_assert_int_eq(machine_memory(&arg, -1), 0);
+	ck_assert_int_eq(get_dirty(5, 0, &bits, &size), 0);
+	ck_assert_uint_eq(bits, 0xf);
+	ck_assert_int_eq(get_dirty(5, 0, &bits, &size), 0);
+	ck_assert_uint_eq(bits, 0);
+}
+END_TEST
+
 /* Readers hold a snapshot while slots come and go: under ASan a use after free or after unmapping ends the test. */
 static atomic_bool stop;
 
@@ -408,6 +472,8 @@ Suite *suite_slots(void)
 	tcase_add_test(tcase, across);
 	tcase_add_test(tcase, dirty_log);
 	tcase_add_loop_test(tcase, dirty_manual, 0, 2);
+	tcase_add_loop_test(tcase, dirty_written, 0, 2);
+	tcase_add_test(tcase, dirty_moved);
 	tcase_add_test(tcase, huge);
 	tcase_add_loop_test(tcase, hugetlb, 0, 4);
 	tcase_add_test(tcase, readers_race);
