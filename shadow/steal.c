@@ -58,6 +58,7 @@ static void begin(struct vcpu *vcpu)
 	vcpu->steal.looked = clock_host_tsc();
 	vcpu->steal.cpu_ns = thread_cpu_ns();
 	vcpu->steal.away = 0;
+	vcpu->steal.left = 0;
 	atomic_store_explicit(&vcpu->steal.woken, 0, memory_order_relaxed);
 }
 
@@ -168,12 +169,14 @@ void steal_unmark(struct vcpu *vcpu)
 /*
  * An instruction that waits for the VMM half-done must see what its translations said when it began: no mark then, so that others
  * wait for this vCPU as ever.
+ * A KVM_RUN that fails at once has not begun: since when the vCPU is away, and what others left in its mark, stays as it was.
  */
 void steal_run_end(struct vcpu *vcpu)
 {
 	if (!is_on(vcpu))
 		return;
-	vcpu->steal.left = clock_host_tsc();
+	if (!vcpu->steal.left)
+		vcpu->steal.left = clock_host_tsc();
 	if (!vcpu->resume->active && atomic_load_explicit(&vcpu->vm->vcpus, memory_order_relaxed) > 1)
 		steal_mark(vcpu);
 }
@@ -182,7 +185,7 @@ void steal_mark(struct vcpu *vcpu)
 {
 	struct kvm_steal_time *guest;
 
-	if (!is_on(vcpu))
+	if (!is_on(vcpu) || vcpu->steal.marked)
 		return;
 	vm_read_lock(vcpu->vm);
 	guest = area(vcpu);

@@ -94,6 +94,13 @@ START_TEST(steal_msr)
 }
 END_TEST
 
+static void run_in_vain(void)
+{
+	m.kvm->kvm_valid_regs = 1;
+	ck_assert_int_eq(vcpu_run(m.vcpu), -EINVAL);
+	m.kvm->kvm_valid_regs = 0;
+}
+
 /* Time in which the thread could not run counts; what it ran, halted or was with the VMM does not. */
 START_TEST(steal_counts)
 {
@@ -115,9 +122,12 @@ START_TEST(steal_counts)
 		spin(30000000);
 		steal_look(m.vcpu);
 		break;
+	case 4: /* with the VMM, which calls KVM_RUN in vain */
 	case 2: /* with the VMM */
 		steal_run_end(m.vcpu);
 		nanosleep(&pause, NULL);
+		if (_i == 4)
+			run_in_vain();
 		steal_run_begin(m.vcpu);
 		spin(2000000);
 		steal_look(m.vcpu);
@@ -167,6 +177,19 @@ START_TEST(mark)
 	fake_push(&m.fake, VMEXIT_CPUID, 2)->act = mark_seen;
 	machine_run(0, KVM_EXIT_SHUTDOWN);
 	ck_assert_uint_eq(m.fake.entry[1].flags & UMBRA_RUN_FLUSH_TLB, _i ? UMBRA_RUN_FLUSH_TLB : 0);
+}
+END_TEST
+
+/* What another vCPU asked for in the mark outlives a KVM_RUN that fails before it has begun. */
+START_TEST(mark_stays)
+{
+	fake_push(&m.fake, VMEXIT_IO, 2)->exit.io.size = 1;
+	machine_run(0, KVM_EXIT_IO);
+	area()->preempted |= KVM_VCPU_FLUSH_TLB;
+	run_in_vain();
+	ck_assert_uint_eq(area()->preempted, KVM_VCPU_PREEMPTED | KVM_VCPU_FLUSH_TLB);
+	machine_run(0, KVM_EXIT_SHUTDOWN);
+	ck_assert_uint_eq(m.fake.entry[1].flags & UMBRA_RUN_FLUSH_TLB, UMBRA_RUN_FLUSH_TLB);
 }
 END_TEST
 
@@ -501,8 +524,9 @@ Suite *suite_pv(void)
 
 	tcase_add_checked_fixture(tcase, setup, NULL);
 	tcase_add_test(tcase, steal_msr);
-	tcase_add_loop_test(tcase, steal_counts, 0, 4);
+	tcase_add_loop_test(tcase, steal_counts, 0, 5);
 	tcase_add_loop_test(tcase, mark, 0, 2);
+	tcase_add_test(tcase, mark_stays);
 	tcase_add_test(tcase, no_mark_half_done);
 	tcase_add_loop_test(tcase, turn_is_over, 0, 4);
 	tcase_add_loop_test(tcase, spinner_gives_its_turn, 0, 2);
