@@ -104,6 +104,7 @@ static const struct shim_ops ops_svm = {
 	.set_region = dev_set_region,
 	.get_dirty = dev_get_dirty,
 	.create_vcpu = dev_create_vcpu,
+	.destroy_vcpu = dev_destroy_vcpu,
 	.run = dev_run,
 	.exit_read = exit_read_svm,
 	.kick = dev_kick,

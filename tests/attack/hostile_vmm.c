@@ -19,6 +19,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -326,6 +327,28 @@ static int64_t simple(struct session *s, uint16_t kind, uint32_t nr, uint64_t ar
 	return transact(s, &msg, size, fds, nfds) ? msg.ret : -EPIPE;
 }
 
+/*
+ * A vCPU whose kick descriptor the shadow cannot wait for fails after the module has made it: it is unmade, and the next one is
+ * made. A memfd, and a chain of epolls that is too long.
+ */
+static void bad_kicks(struct session *s, int vcpu_fd, int done)
+{
+	struct epoll_event event = { .events = EPOLLIN };
+	int kick[8], n = 0;
+
+	kick[n++] = done;
+	do {
+		kick[n] = epoll_create1(EPOLL_CLOEXEC);
+	} while (!epoll_ctl(kick[n], EPOLL_CTL_ADD, kick[n - 1], &event) && ++n < 8);
+	if (n < 3 || n == 8)
+		failed("no chain of epolls");
+	if (simple(s, CHANNEL_VCPU, KVM_CREATE_VCPU, 0, 0, (int[]) { vcpu_fd, vcpu_fd, done }, 3) >= 0 ||
+	    simple(s, CHANNEL_VCPU, KVM_CREATE_VCPU, 0, 0, (int[]) { vcpu_fd, kick[n - 1], done }, 3) >= 0 || s->dead)
+		failed("a vCPU that cannot be kicked");
+	for (close(kick[n]); n-- > 1;)
+		close(kick[n]);
+}
+
 /* A machine as QEMU makes it, more or less: then the calls get deeper. */
 static void machine_make(struct session *s, int with_irqchip, int vcpu_fd, int kick, int done)
 {
@@ -342,6 +365,7 @@ static void machine_make(struct session *s, int with_irqchip, int vcpu_fd, int k
 	memcpy(payload, &memory, sizeof(memory));
 	simple(s, CHANNEL_MEMORY, 0, 0, sizeof(memory), &ram, 1);
 	close(ram);
+	bad_kicks(s, vcpu_fd, done);
 	if (simple(s, CHANNEL_VCPU, KVM_CREATE_VCPU, 0, 0, (int[]) { vcpu_fd, kick, done }, 3))
 		failed("no vCPU");
 }
