@@ -89,6 +89,7 @@ struct vm {
 	struct vcpu *vcpu[VM_MAX_VCPUS]; /* A: set once */
 	atomic_uint vcpus;		 /* A */
 	bool pause_loops;		 /* C: the hardware tells loops of PAUSE from one */
+	bool in_shim;			 /* V: the shim has it; KVM_CREATE_VM may have failed after that */
 	bool created;			 /* V: KVM_CREATE_VM done */
 	bool split_irqchip;	   /* V, set before the first vCPU: LAPICs in the shadow, PIC and I/O APIC in the VMM */
 	struct irqchip *irqchip;   /* V, set before the first vCPU: PIC and I/O APIC in the shadow too */

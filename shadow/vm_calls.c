@@ -44,11 +44,15 @@ static int64_t create_vm(struct vm *vm, struct call *call)
 		return -EINVAL;
 	if (vm->created)
 		return -EEXIST;
-	ret = vm->shim->ops->create_vm(vm->shim);
-	if (ret < 0)
-		return ret;
-	ret = clock_create(vm);
-	if (!ret)
+	/* What there is after a try that failed is there for the next one: the shim makes one VM for a shadow. */
+	if (!vm->in_shim) {
+		ret = vm->shim->ops->create_vm(vm->shim);
+		if (ret < 0)
+			return ret;
+		vm->in_shim = true;
+	}
+	ret = vm->clock ? 0 : clock_create(vm);
+	if (!ret && !vm->routes)
 		ret = routing_create(vm);
 	if (!ret)
 		ret = eventfds_start(vm);

@@ -35,6 +35,7 @@ struct fake_shim {
 	_Atomic unsigned int kicks;
 	int create_ret;		/* < 0: what create_vcpu fails with */
 	unsigned int destroyed; /* vCPUs */
+	unsigned int vms;
 	struct umbra_region region[UMBRA_MAX_REGIONS];
 	int region_ret;	     /* what the next set_region returns */
 	uint64_t dirty_word; /* first word of what get_dirty reports */

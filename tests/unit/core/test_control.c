@@ -3,6 +3,7 @@
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <sys/eventfd.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -53,6 +54,32 @@ static int64_t ask(uint16_t kind, uint32_t nr, uint64_t arg, const void *payload
 	ck_assert_int_eq(channel_send(vmm, &msg, payload, size, NULL, 0), 0);
 	return reply();
 }
+
+/* A KVM_CREATE_VM that fails half-way, for want of descriptors, can be called again: there is one VM in the shim. */
+START_TEST(create_again)
+{
+	static struct fake_shim fake;
+	static struct vm vm;
+	struct call create = { .nr = KVM_CREATE_VM };
+	struct rlimit limit, none;
+	struct vm_clock *clock;
+
+	fake_init(&fake);
+	ck_assert_int_eq(vm_init(&vm, &fake.shim), 0);
+	ck_assert_int_eq(getrlimit(RLIMIT_NOFILE, &limit), 0);
+	none = (struct rlimit) { 0, limit.rlim_max };
+	ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &none), 0);
+	ck_assert_int_eq(vm_call(&vm, &create), -EMFILE);
+	clock = vm.clock;
+	ck_assert_int_eq(vm_call(&vm, &create), -EMFILE);
+	ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
+	ck_assert(!vm.created);
+	ck_assert_int_eq(vm_call(&vm, &create), 0);
+	ck_assert_int_eq(vm_call(&vm, &create), -EEXIST);
+	ck_assert_uint_eq(fake.vms, 1);
+	ck_assert_ptr_eq(vm.clock, clock);
+}
+END_TEST
 
 START_TEST(malformed)
 {
@@ -410,6 +437,7 @@ Suite *suite_control(void)
 	TCase *tcase = tcase_create("control"), *lapics = tcase_create("lapics");
 
 	tcase_add_checked_fixture(tcase, setup, NULL);
+	tcase_add_test(tcase, create_again);
 	tcase_add_loop_test(tcase, malformed, 0, 5);
 	tcase_add_test(tcase, wrong_kinds);
 	tcase_add_test(tcase, glue_leaves);
