@@ -11,8 +11,9 @@
 #include "lock.h"
 #include "pic.h"
 #include "pit.h"
+#include "vm.h"
 
-#define RESAMPLERS_MAX 1024 /* as many as irqfds */
+#define RESAMPLERS_MAX VM_MAX_ROUTES /* as many as irqfds: each may have one */
 
 struct resampler {
 	uint32_t gsi;

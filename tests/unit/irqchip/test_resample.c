@@ -224,6 +224,21 @@ START_TEST(refused)
 }
 END_TEST
 
+/* As many as there can be irqfds (VM_MAX_ROUTES), all with a resampler. */
+START_TEST(many)
+{
+	int fd = eventfd(0, EFD_NONBLOCK);
+
+	for (uint32_t cookie = 0; cookie < VM_MAX_ROUTES; cookie++)
+		if (irqchip_resample_add(&vm, 10, cookie, fd))
+			ck_abort_msg("resampler %u is refused", cookie);
+	ck_assert_int_eq(irqchip_resample_add(&vm, 10, VM_MAX_ROUTES, fd), -ENOSPC);
+	irqchip_resample_remove(&vm, 10, 7);
+	ck_assert_uint_eq(vm.irqchip->resamplers, VM_MAX_ROUTES - 1);
+	ck_assert_int_eq(irqchip_resample_add(&vm, 10, VM_MAX_ROUTES, fd), 0);
+}
+END_TEST
+
 /* The PIT's ticks come from the event thread: nobody else does anything here. */
 START_TEST(timer)
 {
@@ -263,6 +278,7 @@ int main(void)
 	tcase_add_test(tcase, unmasking);
 	tcase_add_test(tcase, refused);
 	tcase_add_test(tcase, timer);
+	tcase_add_test(tcase, many);
 	suite_add_tcase(suite, tcase);
 	return fake_main(suite);
 }
