@@ -145,6 +145,8 @@ int64_t irqchip_timer(struct vm *vm)
 	lock_drop(&vm->irq_lock);
 	if (next == TIMER_NEVER)
 		return -1;
+	if (!now) /* only settling made it have something to do */
+		now = clock_monotonic_ns();
 	return next > now ? next - now : 0;
 }
 

@@ -287,6 +287,17 @@ START_TEST(storm)
 }
 END_TEST
 
+/* A pause that begins while the event thread looks what it has to do: from now on, not from the beginning of time. */
+START_TEST(storm_late)
+{
+	ck_assert_int_eq(irqchip_timer(&vm), -1);
+	vm.irqchip->ioapic.delayed = 1u << 10;
+	ck_assert_int_eq(irqchip_timer(&vm), 10000000);
+	fake_ns += 10000000;
+	ck_assert_int_eq(irqchip_timer(&vm), -1);
+}
+END_TEST
+
 START_TEST(mmio)
 {
 	uint64_t value = 0x1122334455667700 | 1;
@@ -600,6 +611,7 @@ Suite *suite_irqchip(void)
 	tcase_add_test(plain, level_and_eoi);
 	tcase_add_test(plain, entry_changes_in_service);
 	tcase_add_test(plain, storm);
+	tcase_add_test(plain, storm_late);
 	tcase_add_test(plain, mmio);
 	tcase_add_test(plain, port_ranges);
 	tcase_add_test(plain, state_moves);
