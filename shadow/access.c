@@ -416,6 +416,14 @@ static void op_mmx_done(struct emul_ctx *ctx, uint32_t reg, const uint64_t *valu
 	*park_at(ctx, XSAVE_FTW) = 0xff;
 }
 
+static uint16_t op_x87_word(struct emul_ctx *ctx, bool status)
+{
+	uint16_t fsw = x87_fsw(ctx), fcw;
+
+	memcpy(&fcw, park_at(ctx, 0), 2);
+	return status ? fsw : fcw;
+}
+
 static void segment_init(struct access *a, int nr)
 {
 	const struct umbra_segment *seg = &a->vcpu->run->seg[nr];
@@ -450,6 +458,7 @@ static const struct emul_ops access_ops = {
 	.vec_write = op_vec_write,
 	.mmx_read = op_mmx_read,
 	.mmx_done = op_mmx_done,
+	.x87_word = op_x87_word,
 	.probe_write = op_probe_write,
 	.batch = op_batch,
 	.segments = op_segments,

@@ -122,7 +122,8 @@ int exec_string(struct emul *e);      /* emul_string.c */
 int exec_port_string(struct emul *e); /* arg: in */
 int exec_port(struct emul *e);	      /* arg: in */
 enum { VECTOR_ALIGNED, VECTOR_UNALIGNED, VECTOR_SCALAR, VECTOR_LOW, VECTOR_HIGH };
-int exec_vector(struct emul *e); /* emul_vec.c */
+int exec_vector(struct emul *e);   /* emul_vec.c */
+int exec_x87_word(struct emul *e); /* arg: status */
 
 /*
  * emul_alu.c: pure functions. bits: 8, 16, 32, 64; operands above bits are ignored; *flags: only what the instruction

@@ -106,6 +106,8 @@ static const struct known general[] = {
 	{ ZYDIS_MNEMONIC_OUT, 0, exec_port },
 	{ ZYDIS_MNEMONIC_LMSW, 0, exec_operand },
 	{ ZYDIS_MNEMONIC_SMSW, 0, exec_operand },
+	{ ZYDIS_MNEMONIC_FNSTCW, 0, exec_x87_word },
+	{ ZYDIS_MNEMONIC_FNSTSW, 1, exec_x87_word },
 };
 
 static const struct known strings[] = {

@@ -3,7 +3,10 @@
 
 #include <string.h>
 
-/* Vector moves between memory and MMX, XMM or YMM registers, legacy and VEX encodings. EVEX: unknown. */
+/*
+ * Vector moves between memory and MMX, XMM or YMM registers, legacy and VEX encodings, and two words of the x87 unit.
+ * EVEX: unknown.
+ */
 
 #define CR0_EM (1ull << 2)
 #define CR0_TS (1ull << 3)
@@ -46,6 +49,16 @@ static int exec_mmx(struct emul *e, const struct emul_operand *memory, uint32_t 
 	if (!ret)
 		ctx->ops->mmx_done(ctx, reg, store ? NULL : &value);
 	return ret;
+}
+
+/* FNSTCW and FNSTSW, which wait for no exception that is pending. */
+int exec_x87_word(struct emul *e)
+{
+	struct emul_ctx *ctx = e->ctx;
+
+	if (ctx->cr0 & (CR0_EM | CR0_TS))
+		return emul_raise(e, VEC_NM, false);
+	return emul_put(e, 0, ctx->ops->x87_word(ctx, e->insn->arg));
 }
 
 int exec_vector(struct emul *e)

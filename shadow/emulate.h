@@ -44,6 +44,8 @@ struct emul_ops {
 	 */
 	bool (*mmx_read)(struct emul_ctx *ctx, uint32_t reg, uint64_t *value);
 	void (*mmx_done)(struct emul_ctx *ctx, uint32_t reg, const uint64_t *value);
+	/* The x87 unit's control word, or its status word. */
+	uint16_t (*x87_word)(struct emul_ctx *ctx, bool status);
 	/*
 	 * Optional (NULL: none). Would page tables allow a write of len bytes (at most a page)? EMUL_OK or
 	 * EMUL_RAISED, never EMUL_PENDING, and no part of the sequence of accesses. Read-modify-write asks it first,

@@ -264,6 +264,12 @@ static void op_mmx_done(struct emul_ctx *ctx, uint32_t reg, const uint64_t *valu
 		of(ctx)->mmx[reg] = *value;
 }
 
+static uint16_t op_x87_word(struct emul_ctx *ctx, bool status)
+{
+	(void)ctx;
+	return status ? 0x3800 : 0x37f;
+}
+
 static const struct emul_ops ops = {
 	.read = op_read,
 	.write = op_write,
@@ -274,6 +280,7 @@ static const struct emul_ops ops = {
 	.vec_write = op_vec_write,
 	.mmx_read = op_mmx_read,
 	.mmx_done = op_mmx_done,
+	.x87_word = op_x87_word,
 	.probe_write = op_probe,
 	.batch = op_batch,
 };

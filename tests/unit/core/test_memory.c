@@ -212,6 +212,29 @@ START_TEST(mmio_mmx_pending)
 }
 END_TEST
 
+/* Its control and status word, as they are, also while an exception is pending. */
+START_TEST(mmio_x87_words)
+{
+	static const uint8_t code[] = { 0xd9, 0x3b, 0xdd, 0x3b }; /* fnstcw (%ebx); fnstsw (%ebx) */
+	uint16_t fcw = 0x37b, fsw, fsw_after;			  /* zero divide unmasked */
+
+	__asm__ volatile("fninit; fldcw %1; fld1; fldz; fdivrp; fnstsw %0" : "=m"(fsw) : "m"(fcw));
+	machine_code(code, 4);
+	m.run->gpr[UMBRA_RBX] = DEVICE;
+	push_mem(DEVICE, UMBRA_MEM_WRITE);
+	machine_run(0, KVM_EXIT_MMIO);
+	expect_mmio(DEVICE, 2, true, &fcw);
+	push_mem(DEVICE, UMBRA_MEM_WRITE);
+	machine_run(0, KVM_EXIT_MMIO);
+	expect_mmio(DEVICE, 2, true, &fsw);
+	machine_run(0, KVM_EXIT_SHUTDOWN);
+	__asm__ volatile("fnstsw %0; fnclex; fninit" : "=m"(fsw_after));
+	ck_assert_uint_eq(fsw, 0xb084); /* B, TOP 6, ES, ZE */
+	ck_assert_uint_eq(fsw_after, fsw);
+	ck_assert_uint_eq(m.run->rip, CODE + 4);
+}
+END_TEST
+
 /* Across the end of RAM: the first half lies in memory. */
 START_TEST(mmio_half)
 {
@@ -451,6 +474,7 @@ Suite *suite_memory(void)
 	tcase_add_test(plain, mmio_pieces);
 	tcase_add_loop_test(plain, mmio_mmx, 0, 9);
 	tcase_add_test(plain, mmio_mmx_pending);
+	tcase_add_test(plain, mmio_x87_words);
 	tcase_add_test(plain, mmio_half);
 	tcase_add_test(plain, rom);
 	tcase_add_test(plain, mmio_ioeventfd);

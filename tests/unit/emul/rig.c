@@ -217,6 +217,12 @@ static void rig_mmx_done(struct emul_ctx *ctx, uint32_t reg, const uint64_t *val
 		rig_of(ctx)->mmx[reg] = *value;
 }
 
+static uint16_t rig_x87_word(struct emul_ctx *ctx, bool status)
+{
+	(void)ctx;
+	return status ? 0x3841 : 0x27f;
+}
+
 /* One for all: what another test has left in it must not matter. */
 static struct emul_cache rig_cache;
 
@@ -230,6 +236,7 @@ static const struct emul_ops rig_ops = {
 	.vec_write = rig_vec_write,
 	.mmx_read = rig_mmx_read,
 	.mmx_done = rig_mmx_done,
+	.x87_word = rig_x87_word,
 	.probe_write = rig_probe_write,
 };
 
