@@ -77,7 +77,7 @@ static size_t slots_piece(struct vm *vm, uint64_t gpa, size_t len, bool write, v
 	return len;
 }
 
-/* The pointer is good until the caller's outermost vm_read_unlock(). */
+/* The pointer is good until the caller's outermost vm_read_unlock(). What is written there is written by then: see dirty_take(). */
 void *vm_gpa_to_hva(struct vm *vm, uint64_t gpa, size_t len, bool write)
 {
 	void *hva = NULL;

@@ -141,7 +141,7 @@ int vm_write_gpa(struct vm *vm, uint64_t gpa, const void *from, size_t len);
 /* On a vCPU thread: the guest is about to touch the 2 MiB around gpa for the first time. */
 void vm_first_touch(struct vm *vm, uint64_t gpa);
 
-/* Readers of R snapshots on any thread bracket their use. Never nested; never across a RUN or a sleep. */
+/* Readers of R snapshots on any thread bracket their use. May be nested; never across a RUN or a sleep. */
 void vm_read_lock(struct vm *vm);
 void vm_read_unlock(struct vm *vm);
 
