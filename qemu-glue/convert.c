@@ -81,13 +81,42 @@ static int find_among_open(const struct map_info *map, bool write)
 	return found;
 }
 
+/*
+ * The descriptor found is the VMM's: it has a position, and often more rights than the mapping. A shadow gets a description of its own with the
+ * mapping's rights. Only of what opens as the same thing again: a file, which may be deleted, a memfd or of hugetlbfs; opened anew a device
+ * may be another one. Where the file's mode refuses it (the descriptor was passed on by a more privileged process), the VMM's own has
+ * to do, as a guest would not start otherwise.
+ */
+static int reopen(int fd, const struct map_info *map, bool write)
+{
+	char name[32];
+	struct stat st;
+	int own = -1;
+
+	if (!fstat(fd, &st) && S_ISREG(st.st_mode)) {
+		snprintf(name, sizeof(name), "fd/%d", fd);
+		own = proc_open(name, write ? O_RDWR : O_RDONLY);
+	}
+	if (own >= 0 && same_file(own, map)) {
+		real_close(fd);
+		return own;
+	}
+	if (own >= 0)
+		real_close(own);
+	else if (!write && access_is_enough(fd, true))
+		glue_say(
+			"guest memory is a read-only mapping of %s, which cannot be opened for reading alone: its shadow can write there",
+			map->path);
+	return fd;
+}
+
 int shared_find(const struct map_info *map, bool write)
 {
 	int flags = (write ? O_RDWR : O_RDONLY) | O_CLOEXEC, fd = find_among_open(map, write);
 	char name[64];
 
 	if (fd >= 0)
-		return fd;
+		return reopen(fd, map, write);
 	/* The VMM closed it after mapping. The kernel's own link needs a privilege; the name may be gone or stand for another file. */
 	snprintf(name, sizeof(name), "map_files/%llx-%llx", (unsigned long long)map->start,
 		 (unsigned long long)map->end);

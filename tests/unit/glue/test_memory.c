@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -261,6 +262,66 @@ START_TEST(shared_file)
 }
 END_TEST
 
+static int rights(int fd)
+{
+	return fcntl(fd, F_GETFL) & O_ACCMODE;
+}
+
+/* The VMM holds a descriptor for reading and writing. The shadow gets no more than the mapping has, and a position of its own. */
+START_TEST(shared_rights)
+{
+	int fd = _i == 0   ? memfd_create("test", 0)
+		 : _i == 1 ? temp_file(20)
+			   : memfd_create("test", MFD_HUGETLB | 21 << 26);
+	size_t pages = _i == 2 ? 512 : 20;
+	struct memory_ref ref;
+	uint8_t *p;
+
+	if (_i == 0)
+		ck_assert_int_eq(ftruncate(fd, pages * PAGE), 0);
+	if (_i == 2 && (fd < 0 || ftruncate(fd, pages * PAGE)))
+		return; /* no hugetlbfs in this kernel */
+	p = mmap(NULL, pages * PAGE, PROT_READ, MAP_SHARED | MAP_NORESERVE, fd, 0);
+	ck_assert_ptr_ne(p, MAP_FAILED);
+	ck_assert_int_eq(memory_share((uintptr_t)p, pages * PAGE, &ref), 0);
+	ck_assert(ref.readonly);
+	ck_assert_uint_eq(inode(ref.fd), inode(fd));
+	ck_assert_int_eq(rights(ref.fd), O_RDONLY);
+	close(ref.fd);
+	munmap(p, pages * PAGE);
+	p = mmap(NULL, pages * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
+	ck_assert_int_eq(memory_share((uintptr_t)p, pages * PAGE, &ref), 0);
+	ck_assert_int_eq(rights(ref.fd), O_RDWR);
+	ck_assert_int_eq(lseek(fd, 0, SEEK_SET), 0);
+	ck_assert_int_eq(lseek(ref.fd, 5 * PAGE, SEEK_SET), 5 * PAGE);
+	ck_assert_int_eq(lseek(fd, 0, SEEK_CUR), 0);
+	close(ref.fd);
+	close(fd);
+	munmap(p, pages * PAGE);
+}
+END_TEST
+
+/* Passed on by somebody who may open it to a VMM that may not: works all the same, with the VMM's descriptor. */
+START_TEST(shared_refused)
+{
+	int fd = temp_file(20);
+	uint8_t *p = mmap(NULL, 20 * PAGE, PROT_READ, MAP_SHARED, fd, 0), *view;
+	struct memory_ref ref;
+	char name[64];
+
+	ck_assert_int_eq(fchmod(fd, 0), 0);
+	if (!geteuid())
+		ck_assert_int_eq(setresuid(1234, 1234, 1234), 0);
+	prctl(PR_SET_DUMPABLE, 1);
+	snprintf(name, sizeof(name), "/proc/self/fd/%d", fd);
+	ck_assert_int_eq(open(name, O_RDONLY), -1);
+	view = share(p, 20, &ref);
+	ck_assert(ref.readonly);
+	ck_assert_int_eq(view[PAGE], 0x81);
+	ck_assert_uint_eq(inode(ref.fd), inode(fd));
+}
+END_TEST
+
 START_TEST(shared_anonymous)
 {
 	uint8_t *p = mmap(NULL, 20 * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0), *view;
@@ -439,6 +500,8 @@ int main(void)
 	tcase_add_test(tc, read_only);
 	tcase_add_test(tc, private_file);
 	tcase_add_test(tc, shared_file);
+	tcase_add_loop_test(tc, shared_rights, 0, 3);
+	tcase_add_test(tc, shared_refused);
 	tcase_add_test(tc, shared_anonymous);
 	tcase_add_test(tc, mixed_is_refused);
 	tcase_add_test(tc, punch_holes);
