@@ -17,6 +17,7 @@ static int64_t forward_locked(struct shadow *shadow, uint16_t kind, uint32_t nr,
 {
 	struct request request = { .kind = kind, .nr = nr };
 	struct payload p;
+	int put;
 	int64_t ret = payload_gather(nr, arg, xsave_size, shadow->buf, &p);
 
 	if (ret)
@@ -25,9 +26,12 @@ static int64_t forward_locked(struct shadow *shadow, uint16_t kind, uint32_t nr,
 	request.size = p.in_size;
 	request.max = p.out_max;
 	ret = shadow_request_locked(shadow, &request);
-	if (request.max && ret != -EIO && request.size && user_write(p.out_addr, shadow->buf, request.size))
-		return -EFAULT;
-	return ret;
+	put = payload_put(nr, &p, shadow->buf, request.size, ret);
+	if (put == -EPROTO) {
+		shadow_is_broken_locked(shadow, "it sent a malformed reply");
+		return -EIO;
+	}
+	return put ? put : ret;
 }
 
 static int64_t forward(struct shadow *shadow, uint16_t kind, uint32_t nr, uint64_t arg, uint32_t xsave_size)
@@ -107,9 +111,9 @@ static void vm_put(struct vm *vm)
 	if (atomic_fetch_sub(&vm->refs, 1) != 1)
 		return;
 	irq_bell_close(vm);
+	ring_close(vm, !atomic_load(&vm->shadow->closed)); /* in a child made by fork() nothing is mapped */
 	shadow_close(vm->shadow);
 	shadow_put(vm->shadow);
-	private_close(vm->ring_fd);
 	pthread_mutex_destroy(&vm->irq_lock);
 	free(vm->slots);
 	free(vm);
@@ -133,15 +137,15 @@ static int64_t vm_create(struct kvm *kvm, uint64_t type)
 		return ret;
 	}
 	atomic_store(&vm->refs, 1);
-	vm->ring_fd = -1;
+	vm->ring.fd = -1;
 	pthread_mutex_init(&vm->irq_lock, NULL);
 	wait_init(&vm->irq_adapt);
 	vm->shadow = shadow;
 	ret = forward(shadow, CHANNEL_VM, KVM_CREATE_VM, type, 0);
 	if (ret >= 0) {
-		shadow->has_vm = true;
 		ret = forward(shadow, CHANNEL_VM, KVM_CHECK_EXTENSION, KVM_CAP_XSAVE2, 0);
-		vm->xsave_size = ret > 0 ? ret : 0;
+		vm->xsave_size = shadow->xsave_size = ret > 0 ? ret : 0;
+		shadow->has_vm = true;
 		file = file_new(FILE_VM, vm);
 		ret = file ? 0 : -ENOMEM;
 	}
@@ -154,14 +158,37 @@ static int64_t vm_create(struct kvm *kvm, uint64_t type)
 	return new_descriptor("umbra-vm", O_CLOEXEC, file);
 }
 
+/* What this side knows itself. VMMs ask again when a guest may long have had its shadow, and map and unmap by the answer. */
+static bool answer_here(struct shadow *shadow, uint32_t nr, uint64_t arg, int64_t *ret)
+{
+	if (atomic_load(&shadow->dead) || atomic_load(&shadow->closed))
+		return false;
+	if (nr == KVM_GET_API_VERSION)
+		*ret = arg ? -EINVAL : KVM_API_VERSION;
+	else if (nr == KVM_GET_VCPU_MMAP_SIZE)
+		*ret = arg ? -EINVAL : CHANNEL_VCPU_OFFSET;
+	else if (nr == KVM_CHECK_EXTENSION && arg == KVM_CAP_XSAVE2 && shadow->has_vm)
+		*ret = shadow->xsave_size; /* which KVM_GET_XSAVE2 is held to */
+	else
+		return false;
+	return true;
+}
+
+static int64_t kvm_call_locked(struct kvm *kvm, uint32_t nr, uint64_t arg)
+{
+	int64_t ret = kvm_shadow_locked(kvm);
+
+	if (ret || answer_here(kvm->shadow, nr, arg, &ret))
+		return ret;
+	return nr == KVM_CREATE_VM ? vm_create(kvm, arg) : forward(kvm->shadow, CHANNEL_SYSTEM, nr, arg, 0);
+}
+
 static int64_t kvm_ioctl(struct kvm *kvm, uint32_t nr, uint64_t arg)
 {
 	int64_t ret;
 
 	pthread_mutex_lock(&kvm->lock);
-	ret = kvm_shadow_locked(kvm);
-	if (!ret)
-		ret = nr == KVM_CREATE_VM ? vm_create(kvm, arg) : forward(kvm->shadow, CHANNEL_SYSTEM, nr, arg, 0);
+	ret = kvm_call_locked(kvm, nr, arg);
 	pthread_mutex_unlock(&kvm->lock);
 	return ret;
 }
@@ -427,6 +454,10 @@ static int64_t vm_ioctl(struct vm *vm, uint32_t nr, uint64_t arg)
 	int fd;
 
 	switch (nr) {
+	case KVM_CHECK_EXTENSION:
+		if (answer_here(vm->shadow, nr, arg, &ret))
+			return ret;
+		return forward(vm->shadow, CHANNEL_VM, nr, arg, vm->xsave_size);
 	case KVM_SET_USER_MEMORY_REGION:
 		return vm_set_memory(vm, arg);
 	case KVM_CREATE_VCPU:

@@ -80,12 +80,13 @@ struct shadow {
 	int socket; /* -1: closed */
 	pid_t pid;
 	bool has_vm;
-	uint32_t tsc_khz;		  /* the host's */
-	atomic_bool dead;		  /* it ended or misbehaved: reported, everything is EIO */
-	atomic_bool closed;		  /* ended by us */
-	int wait_status;		  /* when dead; -1 unknown */
-	char why[1100];			  /* its last words */
-	struct shadow *next;		  /* list of all, for fork */
+	uint32_t tsc_khz;    /* the host's */
+	uint32_t xsave_size; /* of its VM: what KVM_CHECK_EXTENSION(KVM_CAP_XSAVE2) said before a guest ran */
+	atomic_bool dead;    /* it ended or misbehaved: reported, everything is EIO */
+	atomic_bool closed;  /* ended by us */
+	int wait_status;     /* when dead; -1 unknown */
+	char why[1100];	     /* its last words */
+	struct shadow *next; /* list of all, for fork */
 	uint8_t buf[CHANNEL_PAYLOAD_MAX]; /* the payload, in and out; under lock */
 	uint8_t packet[sizeof(struct channel_msg) + CHANNEL_PAYLOAD_MAX + 1];
 };
@@ -107,6 +108,7 @@ void shadow_put(struct shadow *shadow);
 void shadow_close(struct shadow *shadow);   /* ends the process and waits for it */
 bool shadow_is_gone(struct shadow *shadow); /* looks; once it is gone, says so on stderr */
 void shadow_is_broken(struct shadow *shadow, const char *why);
+void shadow_is_broken_locked(struct shadow *shadow, const char *why);
 int64_t shadow_request_locked(struct shadow *shadow, struct request *request);
 void shadow_fork_child(void);
 int message_check(const struct channel_msg *msg, size_t bytes, bool truncated, const struct request *request);
@@ -117,8 +119,13 @@ struct payload {
 	uint32_t out_max;  /* bytes that may come back */
 	uint64_t out_addr; /* where they go */
 	bool number;	   /* the argument is a number */
+	bool counted;	   /* a list; */
+	uint16_t count_at; /* where it has its count, */
+	uint32_t count;	   /* and how much of it the VMM has room for */
 };
 int payload_gather(uint32_t nr, uint64_t arg, uint32_t xsave_size, void *buf, struct payload *payload);
+/* Writes the answer back. buf may be shared with the shadow. -EFAULT; -EPROTO: no answer that KVM could give. */
+int payload_put(uint32_t nr, const struct payload *payload, const void *buf, uint32_t size, int64_t ret);
 
 /* ---- waiting for an answer in shared memory (wait.c) ---- */
 #define WAIT_LOOK_MS 200 /* between two looks at whether the shadow lives */
@@ -138,7 +145,7 @@ struct wait {
 	struct shadow *shadow;
 	struct vcpu *run;      /* whose KVM_RUN this is, which signals end; else NULL: an answer is due soon */
 	bool stopped;	       /* it was asked to end the run */
-	uint32_t ignored;      /* immediate_exit was set before the ring: the shadow sees to that itself */
+	bool ignored;	       /* immediate_exit was set before the ring: the shadow sees to that itself */
 	struct timespec since; /* the last sign of life, for what must be answered soon */
 };
 
@@ -166,6 +173,14 @@ struct vm_slot {
 	uint64_t pages;
 };
 
+/* The ring of coalesced writes, see ring.c. */
+struct ring {
+	pthread_mutex_t lock;
+	int fd;	       /* the first vCPU's, with the VMM's ring; -1: no vCPU yet */
+	uint32_t last; /* as far as the shadow's ring was taken */
+	struct kvm_coalesced_mmio_ring *vmm, *shadow;
+};
+
 struct vm {
 	struct shadow *shadow;
 	atomic_uint refs; /* its file and its vCPUs */
@@ -176,7 +191,7 @@ struct vm {
 	struct wait_adapt irq_adapt;
 	_Atomic(struct channel_irq *) irq; /* NULL: no vCPU yet */
 	int irq_kick_fd;		   /* the first vCPU's kick eventfd */
-	int ring_fd; /* the first vCPU's memfd, with the ring of coalesced writes; -1: no vCPU yet */
+	struct ring ring;
 };
 
 int kvm_open(int flags);
@@ -187,15 +202,20 @@ struct vcpu {
 	struct vm *vm;
 	uint32_t id;
 	pthread_mutex_t lock; /* one call at a time */
-	int memfd, kick_fd, done_fd;
-	int signal_fd; /* for sigmask; -1: not made */
-	struct kvm_run *run;
+	int fd;		      /* the VMM's descriptor: a memfd with the pages that it maps */
+	int area_fd;	      /* the shadow's memfd; -1 once it has it */
+	int kick_fd, done_fd;
+	int signal_fd;			  /* for sigmask; -1: not made */
+	struct kvm_run *run;		  /* the VMM's, in which the shadow has no part: exit.c copies */
+	struct kvm_run *area;		  /* the shadow's, shared with it */
+	uint32_t answer_at, answer_bytes; /* what the VMM answers the last exit with: where in the area */
 	struct channel_vcpu *channel;
 	uint8_t *payload;
 	struct wait_adapt adapt;
 	bool has_sigmask;
 	uint64_t sigmask;	   /* KVM_SET_SIGNAL_MASK; kernel layout */
 	bool told_dead;		   /* the one KVM_EXIT_INTERNAL_ERROR was given */
+	volatile bool noted;	   /* a handler ran during the RUN under way */
 	volatile bool rung;	   /* between ring and answer of a RUN on this thread */
 	volatile bool finished;	   /* a call from a signal handler ended the RUN under way ... */
 	volatile int finished_ret; /* ... with this */
@@ -207,8 +227,18 @@ int64_t vcpu_ioctl(struct vcpu *vcpu, uint32_t nr, uint64_t arg);
 bool vcpu_vm_call(struct vm *vm, uint32_t nr, uint64_t arg, int64_t *ret); /* false: not done */
 void vcpu_stop(struct vcpu *vcpu);					   /* asks the shadow to end the run */
 int vcpu_set_signal_mask(struct vcpu *vcpu, uint64_t arg);
+void vcpu_note(struct vcpu *vcpu, bool noted);
 /* After a mapping of a vCPU's descriptor: the VM's one ring in place of its own. 0 or -errno. */
 int vcpu_map_ring(int fd, uint8_t *addr, size_t len, int prot, int flags, uint64_t offset);
+
+/* ---- what an exit carries (exit.c) ---- */
+bool exit_hand_in(struct vcpu *vcpu); /* for the next RUN; was immediate_exit set? */
+bool exit_take(struct vcpu *vcpu);    /* after a RUN; false: no exit that KVM has */
+
+/* ---- coalesced writes (ring.c) ---- */
+int ring_open(struct vm *vm, const struct vcpu *vcpu); /* vcpu: the VM's first */
+void ring_close(struct vm *vm, bool mapped);
+bool ring_sync(struct vm *vm); /* false: the shadow has put nonsense there */
 
 /* ---- the interrupt bell (irq_bell.c) ---- */
 int irq_bell_open(struct vm *vm, const struct vcpu *vcpu); /* vcpu: the VM's first */

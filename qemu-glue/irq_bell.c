@@ -16,7 +16,7 @@
 int irq_bell_open(struct vm *vm, const struct vcpu *vcpu)
 {
 	uint8_t *page =
-		real_mmap(NULL, GLUE_PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, vcpu->memfd, CHANNEL_VCPU_OFFSET);
+		real_mmap(NULL, GLUE_PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, vcpu->area_fd, CHANNEL_VCPU_OFFSET);
 
 	if (page == MAP_FAILED)
 		return -errno;
@@ -78,6 +78,7 @@ static int64_t call_locked(struct vm *vm, struct channel_irq *irq, uint32_t nr, 
 	struct payload p;
 	uint32_t size;
 	int64_t ret;
+	int put;
 
 	if (atomic_load(&vm->shadow->dead))
 		return -EIO;
@@ -88,12 +89,12 @@ static int64_t call_locked(struct vm *vm, struct channel_irq *irq, uint32_t nr, 
 	size = __atomic_load_n(&irq->size, __ATOMIC_SEQ_CST);
 	if (ret == -EIO)
 		return ret;
-	if (size > p.out_max || ret < -4095) {
+	put = ret < -4095 ? -EPROTO : payload_put(nr, &p, irq->payload, size, ret);
+	if (put == -EPROTO) {
 		shadow_is_broken(vm->shadow, "it sent a malformed reply at the interrupt bell");
 		return -EIO;
 	}
-	memcpy(buf, irq->payload, size);
-	return size && user_write(p.out_addr, buf, size) ? -EFAULT : ret;
+	return put ? put : ret;
 }
 
 bool irq_bell_call(struct vm *vm, uint32_t nr, uint64_t arg, int64_t *ret)

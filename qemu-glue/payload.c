@@ -64,25 +64,32 @@ static const struct rule rules[] = {
 	{ .nr = KVM_HAS_DEVICE_ATTR, .shape = ATTR_HAS },
 };
 
-#define MSR_FILTER_BITMAP_MAX 0x600 /* bytes, KVM's limit */
+#define HEAD_MAX sizeof(struct kvm_nested_state) /* of all rules */
+#define MSR_FILTER_BITMAP_MAX 0x600		 /* bytes, KVM's limit */
 
 static uint32_t clamp_payload(uint64_t size)
 {
 	return size < CHANNEL_PAYLOAD_MAX ? size : CHANNEL_PAYLOAD_MAX;
 }
 
-static int gather_list(const struct rule *rule, uint64_t arg, void *buf, struct payload *p)
+/* The head is read into memory of our own: buf may be the shadow's, too, and what it made of the count would be taken for checked. */
+static int gather_list(const struct rule *rule, uint64_t arg, uint8_t *buf, struct payload *p)
 {
 	bool sized = rule->shape == SIZED_IN || rule->shape == SIZED_OUT;
+	uint8_t head[HEAD_MAX];
 	uint32_t count;
 	uint64_t whole;
-	int ret = user_read(buf, arg, rule->head);
+	int ret = user_read(head, arg, rule->head);
 
 	if (ret)
 		return ret;
-	memcpy(&count, (uint8_t *)buf + rule->count, sizeof(count));
+	memcpy(&count, head + rule->count, sizeof(count));
+	memcpy(buf, head, rule->head);
 	if (rule->most && count > rule->most)
 		return -rule->too_many;
+	p->counted = true;
+	p->count_at = rule->count;
+	p->count = count;
 	whole = sized ? count : rule->head + (uint64_t)count * rule->elem;
 	if (whole < rule->head)
 		whole = rule->head;
@@ -97,7 +104,7 @@ static int gather_list(const struct rule *rule, uint64_t arg, void *buf, struct 
 		return -E2BIG;
 	p->in_size = whole;
 	/* Only the tail: the head, whose count was just checked, is not read again. */
-	return user_read((uint8_t *)buf + rule->head, arg + rule->head, whole - rule->head);
+	return user_read(buf + rule->head, arg + rule->head, whole - rule->head);
 }
 
 static int gather_msr_filter(uint64_t arg, uint8_t *buf, struct payload *p)
@@ -194,4 +201,44 @@ int payload_gather(uint32_t nr, uint64_t arg, uint32_t xsave_size, void *buf, st
 	default:
 		return gather_list(rule, arg, buf, p);
 	}
+}
+
+/*
+ * A VMM takes it for granted that a kernel fills in no more of its list than there was room for, and that what it is given as a
+ * descriptor is one. (The shadow makes none.)
+ */
+static bool answer_is_sound(uint32_t nr, const struct payload *p, const uint8_t *head, uint32_t size, int64_t ret)
+{
+	uint32_t count;
+
+	if (ret >= 0 && (nr == KVM_CREATE_DEVICE || nr == KVM_GET_STATS_FD))
+		return false;
+	if (!p->counted)
+		return true;
+	if (ret > p->count)
+		return false;
+	if (size < p->count_at + sizeof(count))
+		return true;
+	memcpy(&count, head + p->count_at, sizeof(count));
+	/* With an error it says how many there are, which VMMs make room for. */
+	return count <= (ret < 0 && p->count < CHANNEL_PAYLOAD_MAX ? CHANNEL_PAYLOAD_MAX : p->count);
+}
+
+int payload_put(uint32_t nr, const struct payload *p, const void *buf, uint32_t size, int64_t ret)
+{
+	uint8_t head[HEAD_MAX];
+	uint32_t part = size < sizeof(head) ? size : sizeof(head);
+
+	if (size > p->out_max)
+		return -EPROTO;
+	memcpy(head, buf, part);
+	atomic_signal_fence(memory_order_seq_cst); /* what is looked at and written back is this copy */
+	if (!answer_is_sound(nr, p, head, size, ret))
+		return -EPROTO;
+	if (!p->counted)
+		return user_write(p->out_addr, buf, size);
+	if (user_write(p->out_addr, head, part) ||
+	    user_write(p->out_addr + part, (const uint8_t *)buf + part, size - part))
+		return -EFAULT;
+	return 0;
 }

@@ -231,6 +231,11 @@ static void set_dead_locked(struct shadow *shadow, const char *why)
 	atomic_store(&shadow->dead, true);
 }
 
+void shadow_is_broken_locked(struct shadow *shadow, const char *why)
+{
+	set_dead_locked(shadow, why);
+}
+
 void shadow_is_broken(struct shadow *shadow, const char *why)
 {
 	pthread_mutex_lock(&shadow->lock);
@@ -266,9 +271,8 @@ int64_t shadow_request_locked(struct shadow *shadow, struct request *request)
 	ssize_t n;
 	int ret;
 
-	if (atomic_load(&shadow->dead) || atomic_load(&shadow->closed))
-		return -EIO;
-	ret = send_packet(shadow, request);
+	ret = atomic_load(&shadow->dead) || atomic_load(&shadow->closed) ? -EIO : send_packet(shadow, request);
+	request->size = 0; /* what was handed over is no reply */
 	if (ret && ret != -EPIPE && ret != -ECONNRESET)
 		return ret; /* too many descriptors in flight, no memory: nothing was sent */
 	ret = wait_packet(shadow, REPLY_TIMEOUT);

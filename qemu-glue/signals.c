@@ -43,7 +43,7 @@ static void trampoline(int sig, siginfo_t *info, void *context)
 	uintptr_t handler = atomic_load(&handlers[sig]);
 
 	if (vcpu)
-		__atomic_store_n((uint8_t *)vcpu->run + CHANNEL_NOTE_BYTE, 1, __ATOMIC_SEQ_CST);
+		vcpu_note(vcpu, true);
 	if (handler)
 		((handler_fn)handler)(sig, info, context);
 }

@@ -20,12 +20,19 @@ static __thread int last_run __attribute__((tls_model("initial-exec"))) = -1;
 
 static uint8_t *run_byte(const struct vcpu *vcpu, int byte)
 {
-	return (uint8_t *)vcpu->run + byte;
+	return (uint8_t *)vcpu->area + byte;
+}
+
+/* In two places: the word is what makes a FUTEX_WAIT return, but the shadow, too, could write it. */
+void vcpu_note(struct vcpu *vcpu, bool noted)
+{
+	vcpu->noted = noted;
+	__atomic_store_n(run_byte(vcpu, CHANNEL_NOTE_BYTE), noted, __ATOMIC_SEQ_CST);
 }
 
 static struct wait wait_of(struct vcpu *vcpu)
 {
-	return (struct wait) { .word = (uint32_t *)vcpu->run,
+	return (struct wait) { .word = (uint32_t *)vcpu->area,
 			       .mask = 0xffu << (8 * CHANNEL_BELL_BYTE),
 			       .sleeps = &vcpu->channel->vmm_sleeps,
 			       .adapt = &vcpu->adapt,
@@ -39,7 +46,7 @@ static void ring(struct vcpu *vcpu, uint8_t bell)
 	__atomic_store_n(run_byte(vcpu, CHANNEL_BELL_BYTE), bell, __ATOMIC_SEQ_CST);
 	/* The order of this load after that store is what the shadow's own store, then load, relies on. */
 	if (__atomic_load_n(&vcpu->channel->shadow_sleeps, __ATOMIC_SEQ_CST))
-		real_futex((uint32_t *)vcpu->run, FUTEX_WAKE, 1, NULL);
+		real_futex((uint32_t *)vcpu->area, FUTEX_WAKE, 1, NULL);
 }
 
 void vcpu_stop(struct vcpu *vcpu)
@@ -115,20 +122,6 @@ static int64_t run_dead(struct vcpu *vcpu)
 
 /* ---- KVM_RUN ---- */
 
-/* What a VMM computes addresses from must lie in the area that it maps. */
-static bool exit_is_sound(const struct vcpu *vcpu)
-{
-	const volatile struct kvm_run *run = vcpu->run;
-	uint64_t offset, bytes;
-
-	if (run->exit_reason != KVM_EXIT_IO)
-		return true;
-	offset = run->io.data_offset;
-	bytes = (uint64_t)run->io.size * run->io.count;
-	return offset >= sizeof(struct kvm_run) && offset <= CHANNEL_RING_OFFSET &&
-	       bytes <= CHANNEL_RING_OFFSET - offset;
-}
-
 static int64_t run_answer(struct vcpu *vcpu)
 {
 	int64_t ret = __atomic_load_n(&vcpu->channel->ret, __ATOMIC_SEQ_CST);
@@ -137,7 +130,7 @@ static int64_t run_answer(struct vcpu *vcpu)
 	atomic_signal_fence(memory_order_seq_cst);
 	if (vcpu->finished)
 		return vcpu->finished_ret;
-	if (ret < -4095 || ret > 0 || (!ret && !exit_is_sound(vcpu))) {
+	if (ret < -4095 || ret > 0 || !exit_take(vcpu) || !ring_sync(vcpu->vm)) {
 		shadow_is_broken(vcpu->vm->shadow, "it sent a malformed exit");
 		return run_dead(vcpu);
 	}
@@ -150,8 +143,9 @@ static int64_t run_ring(struct vcpu *vcpu, bool with_fds)
 	int ret;
 
 	vcpu->channel->stop = 0;
+	ring_sync(vcpu->vm); /* nonsense in it is found when this run ends */
 	wait.run = vcpu;
-	wait.ignored = wait_word(&wait) & 0xff00;
+	wait.ignored = exit_hand_in(vcpu);
 	vcpu->finished = false;
 	vcpu->rung = true;
 	ring(vcpu, CHANNEL_RUN);
@@ -233,14 +227,14 @@ static int64_t vcpu_run(struct vcpu *vcpu)
 	if (atomic_load(&vcpu->vm->shadow->dead)) {
 		ret = run_dead(vcpu);
 	} else {
-		last_run = vcpu->memfd;
-		__atomic_store_n(run_byte(vcpu, CHANNEL_NOTE_BYTE), 0, __ATOMIC_SEQ_CST);
+		last_run = vcpu->fd;
+		vcpu_note(vcpu, 0);
 		signal_vcpu = vcpu; /* from here on a handler leaves its mark */
 		atomic_signal_fence(memory_order_seq_cst);
 		ret = vcpu->has_sigmask ? run_masked(vcpu) : run_ring(vcpu, false);
 		atomic_signal_fence(memory_order_seq_cst);
 		signal_vcpu = below;
-		__atomic_store_n(run_byte(vcpu, CHANNEL_NOTE_BYTE), nested, __ATOMIC_SEQ_CST);
+		vcpu_note(vcpu, nested);
 	}
 	if (nested) {
 		vcpu->finished_ret = -EINTR;
@@ -258,6 +252,7 @@ static int64_t call_locked(struct vcpu *vcpu, uint8_t bell, uint32_t nr, uint64_
 	struct channel_vcpu *channel = vcpu->channel;
 	struct wait wait = wait_of(vcpu);
 	struct payload p;
+	int put;
 	uint32_t size;
 	int64_t ret;
 
@@ -275,13 +270,12 @@ static int64_t call_locked(struct vcpu *vcpu, uint8_t bell, uint32_t nr, uint64_
 		return set_dead(vcpu);
 	size = __atomic_load_n(&channel->size, __ATOMIC_SEQ_CST);
 	ret = __atomic_load_n(&channel->ret, __ATOMIC_SEQ_CST);
-	if ((p.out_max && size > p.out_max) || ret < -4095) {
+	put = ret < -4095 ? -EPROTO : payload_put(nr, &p, vcpu->payload, p.out_max ? size : 0, ret);
+	if (put == -EPROTO) {
 		shadow_is_broken(vcpu->vm->shadow, "a vCPU sent a malformed reply");
 		return set_dead(vcpu);
 	}
-	if (p.out_max && size && user_write(p.out_addr, vcpu->payload, size))
-		return -EFAULT;
-	return ret;
+	return put ? put : ret;
 }
 
 int vcpu_set_signal_mask(struct vcpu *vcpu, uint64_t arg)
@@ -348,33 +342,51 @@ bool vcpu_vm_call(struct vm *vm, uint32_t nr, uint64_t arg, int64_t *ret)
 
 /* ---- life ---- */
 
+/* A memfd that neither side can take pages away from under the other, and our mapping of it. */
+static void *create_pages(const char *name, size_t size, int *fd)
+{
+	void *pages;
+
+	*fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	if (*fd < 0 || ftruncate(*fd, size) || fcntl(*fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL))
+		return NULL;
+	pages = real_mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, *fd, 0);
+	if (pages == MAP_FAILED)
+		return NULL;
+	real_madvise(pages, size, MADV_DONTFORK);
+	return pages;
+}
+
 static int create_area(struct vcpu *vcpu)
 {
 	uint8_t *area;
 
-	vcpu->memfd = memfd_create("umbra-vcpu", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-	if (vcpu->memfd < 0 || ftruncate(vcpu->memfd, CHANNEL_VCPU_SIZE))
+	vcpu->run = create_pages("umbra-run", CHANNEL_VCPU_OFFSET, &vcpu->fd);
+	if (!vcpu->run)
 		return -errno;
-	/* So that neither side can take pages away under the other. */
-	if (fcntl(vcpu->memfd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL))
+	area = create_pages("umbra-vcpu", CHANNEL_VCPU_SIZE, &vcpu->area_fd);
+	if (!area)
 		return -errno;
-	area = real_mmap(NULL, CHANNEL_VCPU_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, vcpu->memfd, 0);
-	if (area == MAP_FAILED)
-		return -errno;
-	real_madvise(area, CHANNEL_VCPU_SIZE, MADV_DONTFORK);
-	vcpu->run = (struct kvm_run *)area;
+	vcpu->area = (struct kvm_run *)area;
 	vcpu->channel = (struct channel_vcpu *)(area + CHANNEL_VCPU_OFFSET);
 	vcpu->payload = area + CHANNEL_PAYLOAD_OFFSET;
 	vcpu->kick_fd = private_fd(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
 	vcpu->done_fd = private_fd(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
-	return vcpu->kick_fd < 0 || vcpu->done_fd < 0 ? -errno : 0;
+	if (vcpu->kick_fd < 0 || vcpu->done_fd < 0)
+		return -errno;
+	return vcpu->fd < FILE_TABLE_SIZE ? 0 : -EMFILE;
 }
 
-/* All but the memfd, which is the VMM's descriptor. */
+/* All but the VMM's descriptor. */
 void vcpu_destroy(struct vcpu *vcpu)
 {
+	/* In a child made by fork() they are not mapped. */
 	if (vcpu->run && !atomic_load(&vcpu->vm->shadow->closed))
-		real_munmap(vcpu->run, CHANNEL_VCPU_SIZE);
+		real_munmap(vcpu->run, CHANNEL_VCPU_OFFSET);
+	if (vcpu->area && !atomic_load(&vcpu->vm->shadow->closed))
+		real_munmap(vcpu->area, CHANNEL_VCPU_SIZE);
+	if (vcpu->area_fd >= 0)
+		real_close(vcpu->area_fd);
 	private_close(vcpu->kick_fd);
 	private_close(vcpu->done_fd);
 	private_close(vcpu->signal_fd);
@@ -382,67 +394,86 @@ void vcpu_destroy(struct vcpu *vcpu)
 	free(vcpu);
 }
 
-int vcpu_create(struct vm *vm, uint32_t id, int *fd)
+static struct vcpu *vcpu_new(struct vm *vm, uint32_t id)
 {
 	struct vcpu *vcpu = calloc(1, sizeof(*vcpu));
-	struct request request = { .kind = CHANNEL_VCPU, .nr = KVM_CREATE_VCPU, .arg = id, .nfds = 3 };
 	pthread_mutexattr_t attr;
-	struct file *file = NULL;
-	int64_t ret;
 
 	if (!vcpu)
-		return -ENOMEM;
+		return NULL;
 	vcpu->vm = vm;
 	vcpu->id = id;
-	vcpu->memfd = vcpu->kick_fd = vcpu->done_fd = vcpu->signal_fd = -1;
+	vcpu->fd = vcpu->area_fd = vcpu->kick_fd = vcpu->done_fd = vcpu->signal_fd = -1;
 	wait_init(&vcpu->adapt);
 	pthread_mutexattr_init(&attr);
 	pthread_mutexattr_settype(&attr, PTHREAD_MUTEX_ERRORCHECK);
 	pthread_mutex_init(&vcpu->lock, &attr);
 	pthread_mutexattr_destroy(&attr);
+	return vcpu;
+}
+
+/* The ring first: once the shadow has its part of it, nothing may fail. Under the lock, since the shadow, too, takes the first one's. */
+static int64_t create_in_shadow_locked(struct vm *vm, struct vcpu *vcpu)
+{
+	struct request request = { .kind = CHANNEL_VCPU,
+				   .nr = KVM_CREATE_VCPU,
+				   .arg = vcpu->id,
+				   .fds = { vcpu->area_fd, vcpu->kick_fd, vcpu->done_fd },
+				   .nfds = 3 };
+	bool first = vm->ring.fd < 0;
+	int64_t ret = first ? ring_open(vm, vcpu) : 0;
+
+	if (ret)
+		return ret;
+	ret = shadow_request_locked(vm->shadow, &request);
+	if (ret < 0 && first)
+		ring_close(vm, true);
+	else if (first)
+		irq_bell_open(vm, vcpu); /* without it interrupts go by the socket */
+	return ret;
+}
+
+/* All that this side can fail in comes before the shadow's part: a vCPU that only one side has could not be made again. */
+int vcpu_create(struct vm *vm, uint32_t id, int *fd)
+{
+	struct vcpu *vcpu = vcpu_new(vm, id);
+	struct file *file;
+	int64_t ret;
+
+	if (!vcpu)
+		return -ENOMEM;
 	ret = create_area(vcpu);
-	if (!ret) {
-		request.fds[0] = vcpu->memfd;
-		request.fds[1] = vcpu->kick_fd;
-		request.fds[2] = vcpu->done_fd;
-		pthread_mutex_lock(&vm->shadow->lock);
-		ret = shadow_request_locked(vm->shadow, &request);
-		/* Under the lock: the shadow, too, takes the first one's. */
-		if (ret >= 0 && vm->ring_fd < 0) {
-			vm->ring_fd = private_fd(fcntl(vcpu->memfd, F_DUPFD_CLOEXEC, 0));
-			irq_bell_open(vm, vcpu); /* without it interrupts go by the socket */
-		}
-		pthread_mutex_unlock(&vm->shadow->lock);
-	}
-	if (ret >= 0) {
-		file = file_new(FILE_VCPU, vcpu);
-		ret = !file ? -ENOMEM : 0;
-	}
-	if (ret < 0) {
-		if (vcpu->memfd >= 0)
-			real_close(vcpu->memfd);
+	*fd = vcpu->fd;
+	file = ret ? NULL : file_new(FILE_VCPU, vcpu);
+	if (!file) {
 		vcpu_destroy(vcpu);
+		if (*fd >= 0)
+			real_close(*fd);
+		return ret ? ret : -ENOMEM;
+	}
+	atomic_fetch_add(&vm->refs, 1);
+	pthread_mutex_lock(&vm->shadow->lock);
+	ret = create_in_shadow_locked(vm, vcpu);
+	pthread_mutex_unlock(&vm->shadow->lock);
+	if (ret < 0) {
+		file_put(file);
+		real_close(*fd);
 		return ret;
 	}
+	real_close(vcpu->area_fd);
+	vcpu->area_fd = -1;
 	signals_watch();
-	atomic_fetch_add(&vm->refs, 1);
-	*fd = vcpu->memfd;
-	ret = file_install(*fd, file);
-	if (ret) {
-		real_close(*fd);
-		file_put(file);
-	}
-	return ret;
+	return file_install(*fd, file);
 }
 
 static int map_ring(const struct vm *vm, uint8_t *addr, size_t len, int prot, int flags, uint64_t offset)
 {
 	void *ring;
 
-	if (vm->ring_fd < 0 || offset > CHANNEL_RING_OFFSET || offset + len <= CHANNEL_RING_OFFSET)
+	if (vm->ring.fd < 0 || offset > CHANNEL_RING_OFFSET || offset + len <= CHANNEL_RING_OFFSET)
 		return 0;
 	ring = real_mmap(addr + (CHANNEL_RING_OFFSET - offset), GLUE_PAGE, prot, (flags & MAP_TYPE) | MAP_FIXED,
-			 vm->ring_fd, CHANNEL_RING_OFFSET);
+			 vm->ring.fd, CHANNEL_RING_OFFSET);
 	return ring == MAP_FAILED ? -errno : 0;
 }
 

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <linux/futex.h>
+#include <linux/kvm.h>
 #include <sched.h>
 #include <time.h>
 #include <unistd.h>
@@ -33,11 +34,12 @@ bool wait_is_over(const struct wait *wait, uint32_t word)
 	return !(word & wait->mask);
 }
 
-static bool wants_stop(const struct wait *wait, uint32_t word)
+static bool wants_stop(const struct wait *wait)
 {
-	const uint32_t note = 0xffu << (8 * CHANNEL_NOTE_BYTE), immediate = 0xffu << 8;
+	const struct vcpu *vcpu = wait->run;
 
-	return wait->run && !wait->stopped && (word & (note | immediate) & ~wait->ignored);
+	return vcpu && !wait->stopped &&
+	       (vcpu->noted || (!wait->ignored && __atomic_load_n(&vcpu->run->immediate_exit, __ATOMIC_RELAXED)));
 }
 
 void wait_stop(struct wait *wait)
@@ -50,7 +52,7 @@ void wait_stop(struct wait *wait)
 bool wait_goes_on(struct wait *wait, uint32_t *word)
 {
 	while (*word = wait_word(wait), !wait_is_over(wait, *word)) {
-		if (!wants_stop(wait, *word))
+		if (!wants_stop(wait))
 			return true;
 		wait_stop(wait);
 	}
@@ -92,7 +94,7 @@ bool wait_spin(struct wait *wait)
 
 			if (wait_is_over(wait, word))
 				return true;
-			if (wants_stop(wait, word))
+			if (wants_stop(wait))
 				return false;
 			__builtin_ia32_pause();
 		}
@@ -125,7 +127,7 @@ static bool wait_yield(struct wait *wait)
 			adapt->yields = clamp(adapt->yields + 1, YIELDS_MIN, YIELDS_MAX);
 			return true;
 		}
-		if (wants_stop(wait, word))
+		if (wants_stop(wait))
 			return false;
 	}
 	adapt->yields = clamp(adapt->yields - 1, YIELDS_MIN, YIELDS_MAX);
@@ -139,6 +141,8 @@ int wait_look(struct wait *wait)
 {
 	struct timespec now;
 
+	if (wait->run)
+		ring_sync(wait->run->vm); /* a guest that only writes is seen by the VMM all the same */
 	if (shadow_is_gone(wait->shadow))
 		return -EIO;
 	if (wait->run && !wait->stopped)

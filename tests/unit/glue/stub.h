@@ -11,6 +11,18 @@ enum stub_mode {
 	STUB_LAST_WORDS,   /* CHANNEL_DEATH, then the end */
 	STUB_BAD_RET,
 	STUB_BAD_OFFSET, /* io.data_offset far outside */
+	STUB_BAD_SIZE,	 /* io.size 3 */
+	STUB_BAD_MMIO,	 /* mmio.len a MiB */
+	STUB_BAD_NDATA,	 /* internal.ndata far more than there are */
+	STUB_BAD_BYTES,	 /* emulation_failure.insn_size 200 */
+	STUB_BAD_REASON, /* KVM_EXIT_SYSTEM_EVENT, which no shadow has */
+	STUB_BAD_ENTRY,	 /* in the ring: a length of a MiB */
+	STUB_BAD_LAST,	 /* the ring's */
+	STUB_ASKS,	 /* IN, MMIO read, RDMSR in turn; KVM_GET_REGS has what it was answered */
+	/* OUT, MMIO write in turn; when told to (channel_vcpu.reserved[0]) it writes nonsense over them ([1]: has done so) until the next call */
+	STUB_CHANGES,
+	STUB_RING,	/* 100 coalesced writes, numbered; then OUT */
+	STUB_RING_STOP, /* one of them, then until the glue stops it */
 };
 
 /* kvm_irq_level.irq: what its interrupt bell does. */
@@ -19,6 +31,13 @@ enum stub_irq {
 	STUB_IRQ_BAD_SIZE,
 	STUB_IRQ_BAD_RET,
 	STUB_IRQ_KILLED,
+};
+
+/* kvm_msr_entry.index of a KVM_GET_MSRS or KVM_SET_MSRS: what the answer is. */
+enum stub_msr {
+	STUB_MSR_GOOD = 1,
+	STUB_MSR_MORE,	   /* one more in the head than was asked for */
+	STUB_MSR_TOO_MANY, /* done than there were */
 };
 
 #endif

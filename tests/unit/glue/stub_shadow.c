@@ -31,6 +31,7 @@ struct stub_vcpu {
 	int kick_fd, done_fd;
 	uint32_t mode;
 	struct kvm_regs regs;
+	uint32_t turn; /* of STUB_ASKS and STUB_CHANGES */
 	pthread_t thread;
 };
 
@@ -114,15 +115,129 @@ static bool wait_stop(struct stub_vcpu *v, int timeout)
 	}
 }
 
-static void exit_io(struct stub_vcpu *v, uint64_t offset)
+/* how: the direction; and the size, where it is not one byte (OUT) or two times four (IN), in the next eight bits */
+static void exit_io(struct stub_vcpu *v, uint64_t offset, uint32_t how)
 {
 	v->run->exit_reason = KVM_EXIT_IO;
-	v->run->io.direction = KVM_EXIT_IO_OUT;
-	v->run->io.size = 1;
+	v->run->io.direction = how;
+	v->run->io.size = how >> 8 ? how >> 8 : how == KVM_EXIT_IO_IN ? 4 : 1;
 	v->run->io.port = 0x3f8;
-	v->run->io.count = 1;
+	v->run->io.count = how == KVM_EXIT_IO_IN ? 2 : 1;
 	v->run->io.data_offset = offset;
-	((uint8_t *)v->run)[CHANNEL_PIO_OFFSET] = 'U';
+	if (how != KVM_EXIT_IO_IN)
+		((uint8_t *)v->run)[CHANNEL_PIO_OFFSET] = 'U';
+	answer(v, 0);
+}
+
+static struct kvm_coalesced_mmio_ring *ring; /* in the first vCPU's area */
+static uint32_t ring_sent;
+
+static bool ring_put(uint32_t len)
+{
+	const uint32_t entries = (4096 - sizeof(*ring)) / sizeof(ring->coalesced_mmio[0]);
+	uint32_t last = ring->last, next = (last + 1) % entries;
+
+	if (next == __atomic_load_n(&ring->first, __ATOMIC_SEQ_CST))
+		return false;
+	ring->coalesced_mmio[last] =
+		(struct kvm_coalesced_mmio) { .phys_addr = ring_sent++, .len = len, .data = "ring" };
+	__atomic_store_n(&ring->last, next, __ATOMIC_SEQ_CST);
+	return true;
+}
+
+/* What the VMM has made of the exit before this one; then the next. */
+static void ask(struct stub_vcpu *v)
+{
+	struct kvm_run *run = v->run;
+
+	v->regs.rax = *(uint64_t *)((uint8_t *)run + CHANNEL_PIO_OFFSET + 8);
+	memcpy(&v->regs.rbx, run->mmio.data, 8);
+	v->regs.rcx = run->msr.data;
+	v->regs.rdx = run->msr.error;
+	v->regs.rsi = run->cr8;
+	v->regs.rdi = run->request_interrupt_window;
+	v->turn++;
+	run->cr8 = v->turn;
+	run->apic_base = 0xfee00900 + v->turn;
+	run->if_flag = run->ready_for_interrupt_injection = v->turn & 1;
+	if (v->turn % 3 == 1) {
+		exit_io(v, CHANNEL_PIO_OFFSET + 8, KVM_EXIT_IO_IN);
+		return;
+	}
+	if (v->turn % 3 == 2) {
+		run->exit_reason = KVM_EXIT_MMIO;
+		run->mmio.phys_addr = 0x123456789;
+		run->mmio.len = 4;
+		run->mmio.is_write = 0;
+	} else {
+		run->exit_reason = KVM_EXIT_X86_RDMSR;
+		run->msr.error = 0;
+		run->msr.index = 0x1234;
+		run->msr.reason = KVM_MSR_EXIT_REASON_FILTER;
+		run->msr.data = 0;
+	}
+	answer(v, 0);
+}
+
+static void change(struct stub_vcpu *v)
+{
+	struct kvm_run *run = v->run;
+
+	if (v->turn++ & 1) {
+		exit_io(v, CHANNEL_PIO_OFFSET, KVM_EXIT_IO_OUT);
+	} else {
+		run->exit_reason = KVM_EXIT_MMIO;
+		run->mmio.phys_addr = 0x1000;
+		run->mmio.len = 4;
+		run->mmio.is_write = 1;
+		answer(v, 0);
+	}
+	while (!__atomic_load_n(&v->channel->reserved[0], __ATOMIC_SEQ_CST))
+		sched_yield(); /* the VMM has it */
+	v->channel->reserved[0] = 0;
+	while (bell(v) == CHANNEL_IDLE) {
+		memset((uint8_t *)run + 8, 0x77, 256); /* all but the futex word */
+		memset((uint8_t *)run + CHANNEL_PIO_OFFSET, 0x77, 16);
+		memset(&ring->coalesced_mmio[0], 0x77, 256);
+		ring->first = 0x77777777;
+		__atomic_store_n(&v->channel->reserved[1], 1, __ATOMIC_SEQ_CST);
+	}
+	ring->first = ring->last;
+	v->channel->reserved[1] = 0;
+}
+
+static void bad_exit(struct stub_vcpu *v)
+{
+	struct kvm_run *run = v->run;
+
+	run->exit_reason = KVM_EXIT_HLT;
+	if (v->mode == STUB_BAD_MMIO) {
+		run->exit_reason = KVM_EXIT_MMIO;
+		run->mmio.phys_addr = 0;
+		run->mmio.len = 1 << 20;
+		run->mmio.is_write = 0;
+	} else if (v->mode == STUB_BAD_NDATA) {
+		run->exit_reason = KVM_EXIT_INTERNAL_ERROR;
+		run->internal.suberror = KVM_INTERNAL_ERROR_DELIVERY_EV;
+		run->internal.ndata = 0x10000000;
+	} else if (v->mode == STUB_BAD_BYTES) {
+		run->exit_reason = KVM_EXIT_INTERNAL_ERROR;
+		run->emulation_failure.suberror = KVM_INTERNAL_ERROR_EMULATION;
+		run->emulation_failure.ndata = 3;
+		run->emulation_failure.flags = KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES;
+		run->emulation_failure.insn_size = 200;
+	} else if (v->mode == STUB_BAD_REASON) {
+		run->exit_reason = KVM_EXIT_SYSTEM_EVENT;
+		run->system_event.type = KVM_SYSTEM_EVENT_SHUTDOWN;
+		run->system_event.ndata = 0;
+	} else if (v->mode == STUB_BAD_ENTRY) {
+		ring_put(1 << 20);
+	} else if (v->mode == STUB_BAD_LAST) {
+		ring->last = 0x10000;
+	} else {
+		exit_io(v, CHANNEL_PIO_OFFSET, KVM_EXIT_IO_OUT | 3 << 8);
+		return;
+	}
 	answer(v, 0);
 }
 
@@ -135,7 +250,7 @@ static void do_run(struct stub_vcpu *v)
 	}
 	switch (v->mode) {
 	case STUB_EXIT_IO:
-		exit_io(v, CHANNEL_PIO_OFFSET);
+		exit_io(v, CHANNEL_PIO_OFFSET, KVM_EXIT_IO_OUT);
 		break;
 	case STUB_UNTIL_STOP:
 		wait_stop(v, -1);
@@ -147,7 +262,7 @@ static void do_run(struct stub_vcpu *v)
 			v->run->exit_reason = KVM_EXIT_INTR;
 			answer(v, -EINTR);
 		} else {
-			exit_io(v, CHANNEL_PIO_OFFSET);
+			exit_io(v, CHANNEL_PIO_OFFSET, KVM_EXIT_IO_OUT);
 		}
 		break;
 	case STUB_KILLED:
@@ -160,9 +275,39 @@ static void do_run(struct stub_vcpu *v)
 		answer(v, -5000);
 		break;
 	case STUB_BAD_OFFSET:
-		exit_io(v, 0x7fff00000000);
+		exit_io(v, 0x7fff00000000, KVM_EXIT_IO_OUT);
 		break;
+	case STUB_ASKS:
+		ask(v);
+		break;
+	case STUB_CHANGES:
+		change(v);
+		break;
+	case STUB_RING:
+		for (int i = 0; i < 100 && ring_put(4); i++)
+			;
+		exit_io(v, CHANNEL_PIO_OFFSET, KVM_EXIT_IO_OUT);
+		break;
+	case STUB_RING_STOP:
+		ring_put(4);
+		wait_stop(v, -1);
+		v->run->exit_reason = KVM_EXIT_INTR;
+		answer(v, -EINTR);
+		break;
+	default:
+		bad_exit(v);
 	}
+}
+
+static int32_t do_msrs(struct stub_vcpu *v, uint32_t nr, uint32_t size)
+{
+	struct kvm_msrs *msrs = (struct kvm_msrs *)v->payload;
+	uint32_t how = msrs->entries[0].index, count = msrs->nmsrs;
+
+	if (nr == KVM_GET_MSRS)
+		v->channel->size = size;
+	msrs->nmsrs += how == STUB_MSR_MORE;
+	return count + (how == STUB_MSR_TOO_MANY);
 }
 
 /* What was handed over can be had back: the payload of the last KVM_SET_REGS. */
@@ -181,6 +326,10 @@ static void do_call(struct stub_vcpu *v)
 		memcpy(v->payload, &v->regs, sizeof(v->regs));
 		v->channel->size = sizeof(v->regs);
 		answer(v, 0);
+	} else if (nr == KVM_GET_MSRS || nr == KVM_SET_MSRS) {
+		answer(v, do_msrs(v, nr, size));
+	} else if (nr == KVM_GET_STATS_FD) {
+		answer(v, 0); /* a descriptor, it says */
 	} else if (nr == KVM_GET_SREGS) {
 		v->channel->size = 60000; /* more than was asked for */
 		answer(v, 0);
@@ -264,20 +413,25 @@ static void *bell_thread(void *arg)
 	return NULL;
 }
 
-static int create_vcpu(const int *fds)
+static int create_vcpu(uint64_t id, const int *fds)
 {
-	static bool has_bell;
+	static bool has_bell, made[64];
 	pthread_t thread;
 	struct stub_vcpu *v = calloc(1, sizeof(*v));
 	uint8_t *area = mmap(NULL, CHANNEL_VCPU_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fds[0], 0);
 
-	if (!v || area == MAP_FAILED || fds[1] < 0 || fds[2] < 0)
+	if (!v || area == MAP_FAILED || fds[1] < 0 || fds[2] < 0 || id >= sizeof(made))
 		return -EINVAL;
+	if (made[id])
+		return -EEXIST;
+	made[id] = true;
 	v->run = (struct kvm_run *)area;
 	v->channel = (struct channel_vcpu *)(area + CHANNEL_VCPU_OFFSET);
 	v->payload = area + CHANNEL_PAYLOAD_OFFSET;
 	v->kick_fd = fds[1];
 	v->done_fd = fds[2];
+	if (!has_bell)
+		ring = (struct kvm_coalesced_mmio_ring *)(area + CHANNEL_RING_OFFSET);
 	if (!has_bell && pthread_create(&thread, NULL, bell_thread, v))
 		return -EAGAIN;
 	has_bell = true;
@@ -373,6 +527,10 @@ static int64_t system_or_vm(struct channel_msg *msg, const int *fds)
 	case KVM_REINJECT_CONTROL:
 		msg->size = 4096; /* more than was asked for */
 		return 0;
+	case KVM_CREATE_DEVICE:
+		msg->size = sizeof(struct kvm_create_device); /* a descriptor, it says */
+		((struct kvm_create_device *)body)->fd = 0;
+		return 0;
 	case KVM_CREATE_PIT:
 		die("asked to", 0);
 	}
@@ -424,7 +582,7 @@ int main(void)
 	while (receive(fds) >= (ssize_t)sizeof(msg)) {
 		memcpy(&msg, packet, sizeof(msg));
 		if (msg.kind == CHANNEL_VCPU) {
-			msg.ret = create_vcpu(fds);
+			msg.ret = create_vcpu(msg.arg, fds);
 			msg.size = 0;
 		} else if (msg.kind == CHANNEL_MEMORY) {
 			msg.ret = set_memory(fds);

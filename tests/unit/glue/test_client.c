@@ -16,11 +16,13 @@
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "channel.h"
 #include "stub.h"
 
 #define KICKS 3000
@@ -28,6 +30,7 @@
 static int kvm = -1, vm = -1, vcpu = -1;
 static struct kvm_run *run;
 static volatile sig_atomic_t handled;
+static volatile uint8_t *area; /* the first vCPU's that the shadow has, in the glue's own mapping */
 
 static void handler(int sig)
 {
@@ -49,6 +52,21 @@ static void catch (int sig, void (*fn)(int), int flags)
 	ck_assert_int_eq(sigaction(sig, &act, NULL), 0);
 }
 
+static void find_area(void)
+{
+	FILE *maps = fopen("/proc/self/maps", "r");
+	unsigned long start, end, offset;
+	char line[512];
+
+	area = NULL;
+	while (!area && fgets(line, sizeof(line), maps))
+		if (strstr(line, "/memfd:umbra-vcpu") && sscanf(line, "%lx-%lx %*s %lx", &start, &end, &offset) == 3 &&
+		    !offset && end - start == CHANNEL_VCPU_SIZE)
+			area = (uint8_t *)start;
+	fclose(maps);
+	ck_assert(area != NULL);
+}
+
 static void set_up(void)
 {
 	int size;
@@ -67,6 +85,7 @@ static void set_up(void)
 	ck_assert_int_eq(size, 3 * 4096);
 	run = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, vcpu, 0);
 	ck_assert_ptr_ne(run, MAP_FAILED);
+	find_area();
 }
 
 static void tear_down(void)
@@ -105,6 +124,214 @@ START_TEST(exit_to_vmm)
 	}
 	ck_assert_int_eq(ioctl(vcpu, KVM_RUN, 1), -1);
 	ck_assert_int_eq(errno, EINVAL);
+}
+END_TEST
+
+struct kicker {
+	pthread_t target;
+	int sig;
+	volatile int round; /* a kick is due */
+	volatile bool end;
+	bool rung; /* not before the run has been rung in */
+	int seen;
+};
+
+static void *kick_thread(void *arg)
+{
+	struct kicker *k = arg;
+	int done = 0;
+
+	while (!k->end) {
+		if (k->round == done) {
+			sched_yield();
+			continue;
+		}
+		done = k->round;
+		while (k->rung && area[CHANNEL_BELL_BYTE] != CHANNEL_RUN && !k->end)
+			;
+		for (volatile int i = 0; i < (done * 37) % 2500; i++)
+			;
+		pthread_kill(k->target, k->sig);
+	}
+	return NULL;
+}
+
+/* What the VMM hands in at KVM_RUN arrives, and what an exit carries. */
+START_TEST(answers)
+{
+	struct kvm_regs regs;
+
+	mode(STUB_ASKS);
+	for (uint64_t i = 1; i <= 99; i++) {
+		run->cr8 = i & 15;
+		run->request_interrupt_window = i & 1;
+		ck_assert_int_eq(ioctl(vcpu, KVM_RUN, 0), 0);
+		ck_assert_uint_eq(run->cr8, i);
+		ck_assert_uint_eq(run->apic_base, 0xfee00900 + i);
+		ck_assert_uint_eq(run->if_flag, i & 1);
+		ck_assert_uint_eq(run->ready_for_interrupt_injection, i & 1);
+		ck_assert_int_eq(ioctl(vcpu, KVM_GET_REGS, &regs), 0);
+		ck_assert_uint_eq(regs.rsi, i & 15);
+		ck_assert_uint_eq(regs.rdi, i & 1);
+		if (i % 3 == 1) { /* and what the RDMSR before it was answered with */
+			ck_assert_uint_eq(run->exit_reason, KVM_EXIT_IO);
+			ck_assert_uint_eq(run->io.direction, KVM_EXIT_IO_IN);
+			ck_assert(run->io.size == 4 && run->io.count == 2 && run->io.port == 0x3f8);
+			ck_assert(i == 1 || (regs.rcx == i - 1 && regs.rdx == 1));
+			*(uint64_t *)((uint8_t *)run + run->io.data_offset) = 0x1122334455667788 + i;
+		} else if (i % 3 == 2) {
+			ck_assert_uint_eq(run->exit_reason, KVM_EXIT_MMIO);
+			ck_assert(run->mmio.phys_addr == 0x123456789 && run->mmio.len == 4 && !run->mmio.is_write);
+			ck_assert_uint_eq(regs.rax, 0x1122334455667788 + i - 1);
+			memset(run->mmio.data, (int)i, 8);
+		} else {
+			ck_assert_uint_eq(run->exit_reason, KVM_EXIT_X86_RDMSR);
+			ck_assert(run->msr.index == 0x1234 && run->msr.reason == KVM_MSR_EXIT_REASON_FILTER);
+			ck_assert_uint_eq(regs.rbx, (i - 1) * 0x0101010101010101);
+			run->msr.data = i;
+			run->msr.error = 1;
+		}
+	}
+}
+END_TEST
+
+/* What a VMM has of an exit is its own: the shadow cannot change it any more. */
+START_TEST(exit_stays)
+{
+	struct channel_vcpu *channel = (struct channel_vcpu *)(uintptr_t)(area + CHANNEL_VCPU_OFFSET);
+	uint8_t before[3 * 4096];
+
+	mode(STUB_CHANGES);
+	for (int i = 0; i < 20; i++) {
+		ck_assert_int_eq(ioctl(vcpu, KVM_RUN, 0), 0);
+		ck_assert_uint_eq(run->exit_reason, i % 2 ? KVM_EXIT_IO : KVM_EXIT_MMIO);
+		memcpy(before, run, sizeof(before));
+		__atomic_store_n(&channel->reserved[0], 1, __ATOMIC_SEQ_CST);
+		while (!__atomic_load_n(&channel->reserved[1], __ATOMIC_SEQ_CST))
+			sched_yield();
+		ck_assert_mem_eq(before, run, sizeof(before));
+	}
+}
+END_TEST
+
+static struct kvm_coalesced_mmio_ring *ring_of_vm(void)
+{
+	return (struct kvm_coalesced_mmio_ring *)((uint8_t *)run + CHANNEL_RING_OFFSET);
+}
+
+static uint32_t ring_take(uint32_t most, uint64_t *expected)
+{
+	const uint32_t entries = (4096 - sizeof(*ring_of_vm())) / sizeof(ring_of_vm()->coalesced_mmio[0]);
+	struct kvm_coalesced_mmio_ring *ring = ring_of_vm();
+	uint32_t n;
+
+	for (n = 0; n < most && ring->first != *(volatile uint32_t *)&ring->last; n++) {
+		const struct kvm_coalesced_mmio *entry = &ring->coalesced_mmio[ring->first];
+
+		ck_assert_uint_eq(entry->phys_addr, (*expected)++);
+		ck_assert_uint_eq(entry->len, 4);
+		ck_assert_mem_eq(entry->data, "ring", 4);
+		ring->first = (ring->first + 1) % entries;
+	}
+	return n;
+}
+
+/* All writes arrive, in their order, over the ring's end, from two vCPUs, and when the VMM is slow. */
+START_TEST(ring_order)
+{
+	struct kvm_mp_state state = { STUB_RING };
+	int second = ioctl(vm, KVM_CREATE_VCPU, 1);
+	uint64_t expected = 0;
+
+	ck_assert_int_eq(ioctl(second, KVM_SET_MP_STATE, &state), 0);
+	mode(STUB_RING);
+	for (int i = 0; i < 200; i++) {
+		ck_assert_int_eq(ioctl(i % 3 ? vcpu : second, KVM_RUN, 0), 0);
+		if (i % 20 > 3)
+			ck_assert_uint_eq(ring_take(UINT32_MAX, &expected), 100);
+		else if (i % 20 == 3) /* as many as there is room for */
+			ck_assert_uint_eq(ring_take(UINT32_MAX, &expected), 169);
+	}
+	ck_assert_uint_eq(expected, 10 * (169 + 16 * 100));
+	close(second);
+}
+END_TEST
+
+static void *ring_watcher(void *arg)
+{
+	struct kicker *k = arg;
+	double end = now() + 10;
+	uint64_t expected = 0;
+
+	while (!ring_take(1, &expected) && now() < end)
+		usleep(1000);
+	k->seen = expected;
+	k->round++;
+	return NULL;
+}
+
+/* The guest does not leave its loop, and what it wrote is seen. */
+START_TEST(ring_while_it_runs)
+{
+	struct kicker k = { .target = pthread_self(), .sig = SIGUSR1 };
+	pthread_t kicks, watcher;
+
+	mode(STUB_RING_STOP);
+	pthread_create(&kicks, NULL, kick_thread, &k);
+	pthread_create(&watcher, NULL, ring_watcher, &k);
+	ck_assert_int_eq(ioctl(vcpu, KVM_RUN, 0), -1);
+	ck_assert_int_eq(errno, EINTR);
+	pthread_join(watcher, NULL);
+	k.end = true;
+	pthread_join(kicks, NULL);
+	ck_assert_int_eq(k.seen, 1);
+}
+END_TEST
+
+/* Too few descriptors: no vCPU on either side, or a whole one. */
+START_TEST(few_descriptors)
+{
+	struct rlimit limit, low;
+	int vms[12], filler[256], made = 0, refused = 0;
+
+	for (int i = 0; i < 12; i++)
+		ck_assert_int_ge(vms[i] = ioctl(kvm, KVM_CREATE_VM, 0), 0);
+	getrlimit(RLIMIT_NOFILE, &limit);
+	low = (struct rlimit) { 128, limit.rlim_max };
+	for (int spare = 0; spare < 12; spare++) {
+		int n = 0, first, second;
+		uint8_t *a, *b;
+
+		setrlimit(RLIMIT_NOFILE, &low);
+		while ((filler[n] = open("/dev/null", O_RDWR)) >= 0)
+			n++;
+		for (int i = 0; i < spare; i++)
+			close(filler[--n]);
+		first = ioctl(vms[spare], KVM_CREATE_VCPU, 0);
+		if (first < 0)
+			ck_assert_int_eq(errno, EMFILE);
+		while (n)
+			close(filler[--n]);
+		setrlimit(RLIMIT_NOFILE, &limit);
+		made += first >= 0;
+		refused += first < 0;
+		if (first < 0)
+			first = ioctl(vms[spare], KVM_CREATE_VCPU, 0);
+		ck_assert_int_ge(first, 0);
+		a = mmap(NULL, 3 * 4096, PROT_READ | PROT_WRITE, MAP_SHARED, first, 0);
+		second = ioctl(vms[spare], KVM_CREATE_VCPU, 1);
+		ck_assert_int_ge(second, 0);
+		b = mmap(NULL, 3 * 4096, PROT_READ | PROT_WRITE, MAP_SHARED, second, 0);
+		a[8192 + 100] = 0x5a;
+		ck_assert_int_eq(b[8192 + 100], 0x5a);
+		munmap(a, 3 * 4096);
+		munmap(b, 3 * 4096);
+		close(first);
+		close(second);
+	}
+	ck_assert(made && refused);
+	for (int i = 0; i < 12; i++)
+		close(vms[i]);
 }
 END_TEST
 
@@ -326,7 +553,7 @@ START_TEST(second_vm)
 	close(vm);
 	vcpu = vm = -1;
 	/* Its shadow is gone; /dev/kvm and the other VM are not. */
-	ck_assert_int_eq(ioctl(kvm, KVM_GET_API_VERSION, 0), 12);
+	ck_assert_int_eq(ioctl(kvm, KVM_CHECK_EXTENSION, 1), 0);
 	ck_assert_int_eq(ioctl(second, KVM_CHECK_EXTENSION, KVM_CAP_XSAVE2), 4096);
 	close(second);
 }
@@ -411,34 +638,6 @@ END_TEST
 
 /* ---- kicks ---- */
 
-struct kicker {
-	pthread_t target;
-	int sig;
-	volatile int round; /* a kick is due */
-	volatile bool end;
-	bool rung; /* not before the run has been rung in */
-};
-
-static void *kick_thread(void *arg)
-{
-	struct kicker *k = arg;
-	int done = 0;
-
-	while (!k->end) {
-		if (k->round == done) {
-			sched_yield();
-			continue;
-		}
-		done = k->round;
-		while (k->rung && ((volatile uint8_t *)run)[2] != 1 && !k->end)
-			;
-		for (volatile int i = 0; i < (done * 37) % 2500; i++)
-			;
-		pthread_kill(k->target, k->sig);
-	}
-	return NULL;
-}
-
 /* One kick a round, at a moment that differs each time; each must end a KVM_RUN. */
 static void storm(int sig)
 {
@@ -515,7 +714,7 @@ START_TEST(kick_in_sleep)
 		ck_assert_int_eq(handled, i + 1);
 		timer_delete(timer);
 	}
-	ck_assert_int_eq(((uint8_t *)run)[3], 0);
+	ck_assert_int_eq(area[CHANNEL_NOTE_BYTE], 0);
 }
 END_TEST
 
@@ -667,7 +866,7 @@ static void *late_close_thread(void *arg)
 	pthread_t waits;
 	double done = 0, kicked;
 
-	while (((volatile uint8_t *)run)[2] != 1)
+	while (area[CHANNEL_BELL_BYTE] != CHANNEL_RUN)
 		;
 	regs_tid = 0;
 	pthread_create(&waits, NULL, regs_thread, &done);
@@ -747,18 +946,48 @@ static void expect_death(enum stub_mode how)
 
 START_TEST(death)
 {
-	static const enum stub_mode ways[] = { STUB_KILLED, STUB_LAST_WORDS, STUB_BAD_RET, STUB_BAD_OFFSET };
+	static const enum stub_mode ways[] = { STUB_KILLED,	STUB_LAST_WORDS, STUB_BAD_RET,	 STUB_BAD_OFFSET,
+					       STUB_BAD_SIZE,	STUB_BAD_MMIO,	 STUB_BAD_NDATA, STUB_BAD_BYTES,
+					       STUB_BAD_REASON, STUB_BAD_ENTRY,	 STUB_BAD_LAST };
 
 	expect_death(ways[_i]);
+	ck_assert_uint_eq(run->internal.ndata, 2);
 }
 END_TEST
+
+/* What a VMM would take as a count of its own list, or as a descriptor. */
+static int malformed_list(int way)
+{
+	struct kvm_create_device device = { .type = KVM_DEV_TYPE_VFIO };
+	struct {
+		struct kvm_msrs head;
+		struct kvm_msr_entry entry[4];
+	} msrs = { .head.nmsrs = 1, .entry[0].index = STUB_MSR_GOOD };
+
+	ck_assert_int_eq(ioctl(vcpu, KVM_GET_MSRS, &msrs), 1);
+	ck_assert_int_eq(ioctl(vcpu, KVM_SET_MSRS, &msrs), 1);
+	msrs.entry[0].index = way == 0 ? STUB_MSR_MORE : STUB_MSR_TOO_MANY;
+	switch (way) {
+	case 0:
+	case 1:
+		return ioctl(vcpu, KVM_GET_MSRS, &msrs);
+	case 2:
+		return ioctl(vcpu, KVM_SET_MSRS, &msrs);
+	case 3:
+		return ioctl(vcpu, KVM_GET_STATS_FD, NULL);
+	default:
+		return ioctl(vm, KVM_CREATE_DEVICE, &device);
+	}
+}
 
 START_TEST(death_by_messages)
 {
 	struct kvm_reinject_control control = { 0 };
 	struct kvm_sregs sregs;
 
-	if (_i == 0)
+	if (_i >= 4)
+		ck_assert_int_eq(malformed_list(_i - 4), -1);
+	else if (_i == 0)
 		ck_assert_int_eq(ioctl(vm, KVM_NMI, 0), -1);
 	else if (_i == 1)
 		ck_assert_int_eq(ioctl(vm, KVM_REINJECT_CONTROL, &control), -1);
@@ -810,7 +1039,12 @@ int main(void)
 	tcase_add_test(start, bad_starts);
 	tcase_add_checked_fixture(kvm_case, set_up, tear_down);
 	tcase_add_test(kvm_case, exit_to_vmm);
+	tcase_add_test(kvm_case, answers);
+	tcase_add_test(kvm_case, exit_stays);
 	tcase_add_test(kvm_case, ring);
+	tcase_add_test(kvm_case, ring_order);
+	tcase_add_test(kvm_case, ring_while_it_runs);
+	tcase_add_test(kvm_case, few_descriptors);
 	tcase_add_test(kvm_case, calls);
 	tcase_add_test(kvm_case, interrupts_by_doorbell);
 	tcase_add_loop_test(kvm_case, interrupts_by_bell, 0, 3);
@@ -827,8 +1061,8 @@ int main(void)
 	tcase_add_test(kvm_case, call_in_handler);
 	tcase_add_test(kvm_case, two_threads);
 	tcase_add_test(kvm_case, sigaction_shows_own_handlers);
-	tcase_add_loop_test(kvm_case, death, 0, 4);
-	tcase_add_loop_test(kvm_case, death_by_messages, 0, 4);
+	tcase_add_loop_test(kvm_case, death, 0, 11);
+	tcase_add_loop_test(kvm_case, death_by_messages, 0, 9);
 	suite_add_tcase(suite, start);
 	suite_add_tcase(suite, kvm_case);
 	srunner_run_all(runner, CK_NORMAL);

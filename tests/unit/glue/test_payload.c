@@ -87,6 +87,86 @@ START_TEST(sizes)
 }
 END_TEST
 
+/* The buffer of a vCPU's calls is shared with the shadow, which changes a count there as soon as it is written. */
+static bool shadow_changes;
+
+int __real_user_read(void *to, uint64_t addr, size_t len);
+int __wrap_user_read(void *to, uint64_t addr, size_t len);
+int __wrap_user_read(void *to, uint64_t addr, size_t len)
+{
+	const uint32_t count = 255;
+	int ret = __real_user_read(to, addr, len);
+
+	if (shadow_changes)
+		memcpy(buf, &count, sizeof(count));
+	return ret;
+}
+
+START_TEST(count_is_read_once)
+{
+	static const uint32_t nrs[] = { KVM_GET_MSRS, KVM_SET_MSRS, KVM_SET_CPUID2, KVM_GET_CPUID2 };
+	static const uint32_t whole[] = { 24, 24, 48, 48 };
+	const uint32_t one = 1;
+	struct payload p;
+
+	memcpy(arg, &one, sizeof(one));
+	shadow_changes = true;
+	ck_assert_int_eq(payload_gather(nrs[_i], (uintptr_t)arg, 0, buf, &p), 0);
+	shadow_changes = false;
+	ck_assert_uint_eq(p.in_size, _i == 3 ? 8 : whole[_i]);
+	ck_assert_uint_eq(p.out_max, _i == 0 || _i == 3 ? whole[_i] : 0);
+	ck_assert_uint_eq(p.count, 1);
+}
+END_TEST
+
+/* What comes back, and where it goes. */
+START_TEST(answers)
+{
+	static uint8_t to[CHANNEL_PAYLOAD_MAX];
+	const uint32_t room = 3;
+	struct kvm_cpuid2 *cpuid = (struct kvm_cpuid2 *)buf, *got = (struct kvm_cpuid2 *)to;
+	struct payload p;
+
+	memcpy(to, &room, sizeof(room));
+	ck_assert_int_eq(payload_gather(KVM_GET_CPUID2, (uintptr_t)to, 0, buf, &p), 0);
+	memset(buf, 0x5a, 200);
+	cpuid->nent = 3;
+	ck_assert_int_eq(payload_put(KVM_GET_CPUID2, &p, buf, 128, 0), 0);
+	ck_assert_mem_eq(to, buf, 128);
+	ck_assert_int_eq(to[128], 0);
+	ck_assert_int_eq(payload_put(KVM_GET_CPUID2, &p, buf, 129, 0), -EPROTO);
+	ck_assert_int_eq(payload_put(KVM_GET_CPUID2, &p, buf, 128, 4), -EPROTO);
+	cpuid->nent = 4;
+	ck_assert_int_eq(payload_put(KVM_GET_CPUID2, &p, buf, 128, 0), -EPROTO);
+	ck_assert_uint_eq(got->nent, 3);
+	ck_assert_int_eq(payload_put(KVM_GET_CPUID2, &p, buf, 8, -E2BIG), 0); /* so many there are */
+	ck_assert_uint_eq(got->nent, 4);
+	cpuid->nent = UINT32_MAX;
+	ck_assert_int_eq(payload_put(KVM_GET_CPUID2, &p, buf, 8, -E2BIG), -EPROTO);
+	ck_assert_int_eq(payload_put(KVM_GET_CPUID2, &p, buf, 0, -EINVAL), 0);
+	ck_assert_int_eq(payload_gather(KVM_GET_LAPIC, (uintptr_t)to, 0, buf, &p), 0);
+	ck_assert_int_eq(payload_put(KVM_GET_LAPIC, &p, buf, 1024, 0), 0);
+	ck_assert_mem_eq(to, buf, 1024);
+	ck_assert_int_eq(payload_put(KVM_GET_LAPIC, &p, buf, 1025, 0), -EPROTO);
+	p.out_addr = 8;
+	ck_assert_int_eq(payload_put(KVM_GET_LAPIC, &p, buf, 1024, 0), -EFAULT);
+	ck_assert_int_eq(payload_gather(KVM_GET_STATS_FD, 0, 0, buf, &p), 0);
+	ck_assert_int_eq(payload_put(KVM_GET_STATS_FD, &p, buf, 0, -ENOTTY), 0);
+	ck_assert_int_eq(payload_put(KVM_GET_STATS_FD, &p, buf, 0, 5), -EPROTO);
+}
+END_TEST
+
+/* Nothing was sent, nothing came: what was handed over is not written back. */
+START_TEST(nothing_sent)
+{
+	static struct shadow shadow = { .lock = PTHREAD_MUTEX_INITIALIZER, .socket = -1 };
+	struct request request = { .kind = CHANNEL_SYSTEM, .nr = KVM_GET_DEVICE_ATTR, .size = 24, .max = 8 };
+
+	ck_assert_int_eq(shadow_request_locked(&shadow, &request), -EBADF);
+	ck_assert_uint_eq(request.size, 0);
+}
+END_TEST
+
 START_TEST(numbers)
 {
 	static const uint32_t nrs[] = {
@@ -305,6 +385,9 @@ int main(void)
 	int failed;
 
 	tcase_add_loop_test(tc, sizes, 0, sizeof(cases) / sizeof(cases[0]));
+	tcase_add_loop_test(tc, count_is_read_once, 0, 4);
+	tcase_add_test(tc, answers);
+	tcase_add_test(tc, nothing_sent);
 	tcase_add_test(tc, numbers);
 	tcase_add_test(tc, small_xsave);
 	tcase_add_test(tc, faults);
