@@ -21,8 +21,9 @@ enum stub_mode {
 	STUB_ASKS,	 /* IN, MMIO read, RDMSR in turn; KVM_GET_REGS has what it was answered */
 	/* OUT, MMIO write in turn; when told to (channel_vcpu.reserved[0]) it writes nonsense over them ([1]: has done so) until the next call */
 	STUB_CHANGES,
-	STUB_RING,	/* 100 coalesced writes, numbered; then OUT */
-	STUB_RING_STOP, /* one of them, then until the glue stops it */
+	STUB_RING,	 /* 100 coalesced writes, numbered; then OUT */
+	STUB_RING_STOP,	 /* one of them, then until the glue stops it */
+	STUB_HIDES_NOTE, /* until stopped, and takes away what the glue would see a signal by */
 };
 
 /* kvm_irq_level.irq: what its interrupt bell does. */

@@ -294,6 +294,12 @@ static void do_run(struct stub_vcpu *v)
 		v->run->exit_reason = KVM_EXIT_INTR;
 		answer(v, -EINTR);
 		break;
+	case STUB_HIDES_NOTE:
+		while (!__atomic_load_n(&v->channel->stop, __ATOMIC_SEQ_CST))
+			__atomic_store_n((uint8_t *)v->run + CHANNEL_NOTE_BYTE, 0, __ATOMIC_SEQ_CST);
+		v->run->exit_reason = KVM_EXIT_INTR;
+		answer(v, -EINTR);
+		break;
 	default:
 		bad_exit(v);
 	}

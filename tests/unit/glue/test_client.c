@@ -676,15 +676,14 @@ START_TEST(kick_immediate_exit)
 }
 END_TEST
 
-/* A handler that only counts. Whether it runs in a poll, between poll and sleep, or in the sleep: the run has to end. */
-START_TEST(kick_handler_only)
+static void storm_counted(enum stub_mode how, int kicks)
 {
 	struct kicker k = { .target = pthread_self(), .sig = SIGUSR1, .rung = true };
 	pthread_t thread;
 
-	mode(STUB_UNTIL_STOP);
+	mode(how);
 	ck_assert_int_eq(pthread_create(&thread, NULL, kick_thread, &k), 0);
-	for (int i = 0; i < KICKS; i++) {
+	for (int i = 0; i < kicks; i++) {
 		k.round++;
 		ck_assert_int_eq(ioctl(vcpu, KVM_RUN, 0), -1);
 		ck_assert_int_eq(errno, EINTR);
@@ -692,6 +691,18 @@ START_TEST(kick_handler_only)
 	}
 	k.end = true;
 	pthread_join(thread, NULL);
+}
+
+/* A handler that only counts. Whether it runs in a poll, between poll and sleep, or in the sleep: the run has to end. */
+START_TEST(kick_handler_only)
+{
+	storm_counted(STUB_UNTIL_STOP, KICKS);
+}
+END_TEST
+
+START_TEST(kick_hidden)
+{
+	storm_counted(STUB_HIDES_NOTE, 100);
 }
 END_TEST
 
@@ -1055,6 +1066,7 @@ int main(void)
 	tcase_add_test(kvm_case, memory);
 	tcase_add_test(kvm_case, kick_immediate_exit);
 	tcase_add_test(kvm_case, kick_handler_only);
+	tcase_add_test(kvm_case, kick_hidden);
 	tcase_add_test(kvm_case, kick_in_sleep);
 	tcase_add_test(kvm_case, immediate_exit_before);
 	tcase_add_test(kvm_case, signal_mask);
