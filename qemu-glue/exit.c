@@ -13,6 +13,7 @@
 #define UNION_AT offsetof(struct kvm_run, hw)
 #define EXIT(bytes) (1 + (bytes))
 #define OF(member) EXIT(sizeof(((struct kvm_run *)0)->member))
+#define SMALL 24 /* bytes: most exits fill no more of the union */
 
 /* The exits that a shadow has, each with the bytes of the union that it fills; 0: it has no such exit. */
 static const uint8_t exits[] = {
@@ -32,8 +33,29 @@ static const uint8_t exits[] = {
 	[KVM_EXIT_X86_WRMSR] = OF(msr),
 };
 
+/* Most are as long as one access; no call for those. */
+static void copy_data(void *to, const void *from, size_t len)
+{
+	switch (len) {
+	case 1:
+		memcpy(to, from, 1);
+		break;
+	case 2:
+		memcpy(to, from, 2);
+		break;
+	case 4:
+		memcpy(to, from, 4);
+		break;
+	case 8:
+		memcpy(to, from, 8);
+		break;
+	default:
+		memcpy(to, from, len);
+	}
+}
+
 /* What is copied is looked at where it now lies, not where it came from. */
-static void copy_once(void *to, const void *from, size_t len)
+static inline void copy_once(void *to, const void *from, size_t len)
 {
 	memcpy(to, from, len);
 	atomic_signal_fence(memory_order_seq_cst);
@@ -58,7 +80,8 @@ bool exit_hand_in(struct vcpu *vcpu)
 	area->kvm_valid_regs = run->kvm_valid_regs;
 	area->kvm_dirty_regs = run->kvm_dirty_regs;
 	if (vcpu->answer_bytes)
-		memcpy((uint8_t *)area + vcpu->answer_at, (const uint8_t *)run + vcpu->answer_at, vcpu->answer_bytes);
+		copy_data((uint8_t *)area + vcpu->answer_at, (const uint8_t *)run + vcpu->answer_at,
+			  vcpu->answer_bytes);
 	return immediate;
 }
 
@@ -75,7 +98,7 @@ static bool take_io(struct vcpu *vcpu)
 	if (run->io.direction == KVM_EXIT_IO_IN)
 		answer_at(vcpu, offset, bytes);
 	else
-		memcpy((uint8_t *)run + offset, (const uint8_t *)vcpu->area + offset, bytes);
+		copy_data((uint8_t *)run + offset, (const uint8_t *)vcpu->area + offset, bytes);
 	return true;
 }
 
@@ -111,7 +134,9 @@ bool exit_take(struct vcpu *vcpu)
 	vcpu->answer_bytes = 0;
 	if (reason >= sizeof(exits) || !exits[reason])
 		return false;
-	copy_once((uint8_t *)run + UNION_AT, area + UNION_AT, exits[reason] - EXIT(0));
+	copy_once((uint8_t *)run + UNION_AT, area + UNION_AT, SMALL);
+	if (exits[reason] > EXIT(SMALL))
+		copy_once((uint8_t *)run + UNION_AT, area + UNION_AT, exits[reason] - EXIT(0));
 	switch (reason) {
 	case KVM_EXIT_IO:
 		return take_io(vcpu);
