@@ -67,17 +67,19 @@ static bool take_entries(struct ring *ring, uint32_t last, uint32_t first)
 {
 	struct kvm_coalesced_mmio *entry;
 
-	if (last >= ENTRIES)
+	if (ring->last == last)
+		return true; /* nonsense perhaps, but the VMM's */
+	if (last >= ENTRIES || ring->last >= ENTRIES)
 		return false;
 	while (ring->last != last) {
 		uint32_t next = ring->last + 1 < ENTRIES ? ring->last + 1 : 0;
 
 		if (next == first)
-			return false; /* over what the VMM has not yet read */
+			break; /* the rest would go over what the VMM has not yet read */
 		entry = &ring->vmm->coalesced_mmio[ring->last];
 		*entry = ring->shadow->coalesced_mmio[ring->last];
 		atomic_signal_fence(memory_order_seq_cst); /* what is checked is the copy */
-		if (!entry->len || entry->len > sizeof(entry->data) || entry->pio > 1)
+		if (entry->len > sizeof(entry->data) || entry->pio > 1)
 			return false;
 		__atomic_store_n(&ring->vmm->last, next, __ATOMIC_RELEASE);
 		__atomic_store_n(&ring->last, next, __ATOMIC_RELEASE);
@@ -88,8 +90,10 @@ static bool take_entries(struct ring *ring, uint32_t last, uint32_t first)
 /* Another thread may be at it: as far as ring->last the VMM has all. */
 static bool nothing_new(const struct ring *ring)
 {
-	return __atomic_load_n(&ring->shadow->last, __ATOMIC_ACQUIRE) ==
-		       __atomic_load_n(&ring->last, __ATOMIC_ACQUIRE) &&
+	uint32_t last = __atomic_load_n(&ring->last, __ATOMIC_ACQUIRE);
+
+	return __atomic_load_n(&ring->shadow->last, __ATOMIC_ACQUIRE) == last &&
+	       __atomic_load_n(&ring->vmm->last, __ATOMIC_RELAXED) == last &&
 	       __atomic_load_n(&ring->shadow->first, __ATOMIC_RELAXED) ==
 		       __atomic_load_n(&ring->vmm->first, __ATOMIC_RELAXED);
 }
@@ -98,7 +102,7 @@ bool ring_sync(struct vm *vm)
 {
 	struct ring *ring = &vm->ring;
 	bool sound;
-	uint32_t first;
+	uint32_t first, last;
 
 	if (nothing_new(ring))
 		return true;
@@ -107,6 +111,11 @@ bool ring_sync(struct vm *vm)
 		return true;
 	/* Room is given under the lock, so that it never shrinks again. */
 	first = __atomic_load_n(&ring->vmm->first, __ATOMIC_ACQUIRE);
+	last = __atomic_load_n(&ring->vmm->last, __ATOMIC_RELAXED);
+	if (last != ring->last) { /* no VMM needs to, but in KVM it is the one that counts */
+		__atomic_store_n(&ring->last, last, __ATOMIC_RELAXED);
+		__atomic_store_n(&ring->shadow->last, last, __ATOMIC_RELEASE);
+	}
 	sound = take_entries(ring, __atomic_load_n(&ring->shadow->last, __ATOMIC_ACQUIRE), first);
 	__atomic_store_n(&ring->shadow->first, first, __ATOMIC_RELEASE);
 	pthread_mutex_unlock(&ring->lock);

@@ -279,12 +279,16 @@ static void ring(struct input *in)
 		vm.ring.shadow->last = input_u8(in) & 7 ? at : input_u32(in);
 		if (input_u8(in) & 1)
 			vm.ring.shadow->first = input_u32(in);
+		if (input_u8(in) == 1) /* VMMs may write it, too */
+			vm.ring.vmm->last = input_u8(in) & 1 ? input_u32(in) : at;
 		ring_sync(&vm);
-		fuzz_assert(vm.ring.vmm->last < entries && vm.ring.shadow->first == vm.ring.vmm->first);
+		fuzz_assert(vm.ring.shadow->first == vm.ring.vmm->first);
+		if (vm.ring.vmm->last >= entries)
+			break; /* its own nonsense */
 		for (n = input_u8(in); n && vm.ring.vmm->first != vm.ring.vmm->last; n--) {
 			const struct kvm_coalesced_mmio *entry = &vm.ring.vmm->coalesced_mmio[vm.ring.vmm->first];
 
-			fuzz_assert(entry->len && entry->len <= 8);
+			fuzz_assert(entry->len <= 8 && entry->pio <= 1);
 			vm.ring.vmm->first = (vm.ring.vmm->first + 1) % entries;
 		}
 	}

@@ -251,6 +251,8 @@ START_TEST(ring_order)
 			ck_assert_uint_eq(ring_take(UINT32_MAX, &expected), 100);
 		else if (i % 20 == 3) /* as many as there is room for */
 			ck_assert_uint_eq(ring_take(UINT32_MAX, &expected), 169);
+		if (i % 20 == 19) /* it may begin anew */
+			ring_of_vm()->first = ring_of_vm()->last = 0;
 	}
 	ck_assert_uint_eq(expected, 10 * (169 + 16 * 100));
 	close(second);
