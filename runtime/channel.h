@@ -8,7 +8,8 @@
  * 1. A SOCK_SEQPACKET socket pair: one request, one reply, in turn. Descriptors travel with it.
  *    It carries the system and VM calls of the KVM API and the creation of vCPUs.
  * 2. Per vCPU one memfd (struct kvm_run's pages, then struct channel_vcpu): KVM_RUN and every other
- *    vCPU call. The VMM maps its first CHANNEL_RUN_PAGES pages as it maps /dev/kvm's.
+ *    vCPU call. The VMM maps pages of its own, as it maps /dev/kvm's; the glue copies between both what an exit and
+ *    a restart carry.
  *
  * Neither side trusts the other: the shadow checks every field against its own limits and answers with an
  * errno; the glue checks sizes and results. Both sides copy what they check.
