@@ -112,8 +112,9 @@ struct channel_memory {
 
 /*
  * The doorbell: byte 2 of struct kvm_run (padding1[0] in <linux/kvm.h>, always 0 for a VMM). It lies in the
- * same aligned 32-bit word as immediate_exit, and that word is the futex of both sides. So a signal handler
- * that sets immediate_exit before the VMM's thread sleeps makes its FUTEX_WAIT return at once: no kick is lost.
+ * same aligned 32-bit word as immediate_exit, which is the VMM's own as it was at the ring. That word is the futex
+ * of both sides: a signal handler that runs before the VMM's thread sleeps changes CHANNEL_NOTE_BYTE, so FUTEX_WAIT returns at
+ * once and no kick is lost.
  */
 #define CHANNEL_BELL_BYTE 2
 #define CHANNEL_NOTE_BYTE \
