@@ -65,7 +65,7 @@ void ring_close(struct vm *vm, bool mapped)
 
 static bool take_entries(struct ring *ring, uint32_t last, uint32_t first)
 {
-	struct kvm_coalesced_mmio *entry;
+	struct kvm_coalesced_mmio entry;
 
 	if (ring->last == last)
 		return true; /* nonsense perhaps, but the VMM's */
@@ -76,11 +76,11 @@ static bool take_entries(struct ring *ring, uint32_t last, uint32_t first)
 
 		if (next == first)
 			break; /* the rest would go over what the VMM has not yet read */
-		entry = &ring->vmm->coalesced_mmio[ring->last];
-		*entry = ring->shadow->coalesced_mmio[ring->last];
+		entry = ring->shadow->coalesced_mmio[ring->last];
 		atomic_signal_fence(memory_order_seq_cst); /* what is checked is the copy */
-		if (entry->len > sizeof(entry->data) || entry->pio > 1)
+		if (entry.len > sizeof(entry.data) || entry.pio > 1)
 			return false;
+		ring->vmm->coalesced_mmio[ring->last] = entry;
 		__atomic_store_n(&ring->vmm->last, next, __ATOMIC_RELEASE);
 		__atomic_store_n(&ring->last, next, __ATOMIC_RELEASE);
 	}
