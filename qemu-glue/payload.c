@@ -218,7 +218,7 @@ static bool answer_is_sound(uint32_t nr, const struct payload *p, const uint8_t 
 	if (ret > p->count)
 		return false;
 	if (size < p->count_at + sizeof(count))
-		return true;
+		return !size; /* half a count would be another one */
 	memcpy(&count, head + p->count_at, sizeof(count));
 	/* With an error it says how many there are, which VMMs make room for. */
 	return count <= (ret < 0 && p->count < CHANNEL_PAYLOAD_MAX ? CHANNEL_PAYLOAD_MAX : p->count);

@@ -136,6 +136,7 @@ START_TEST(answers)
 	ck_assert_int_eq(to[128], 0);
 	ck_assert_int_eq(payload_put(KVM_GET_CPUID2, &p, buf, 129, 0), -EPROTO);
 	ck_assert_int_eq(payload_put(KVM_GET_CPUID2, &p, buf, 128, 4), -EPROTO);
+	ck_assert_int_eq(payload_put(KVM_GET_CPUID2, &p, buf, 2, 0), -EPROTO);
 	cpuid->nent = 4;
 	ck_assert_int_eq(payload_put(KVM_GET_CPUID2, &p, buf, 128, 0), -EPROTO);
 	ck_assert_uint_eq(got->nent, 3);
