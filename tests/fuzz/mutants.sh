@@ -69,13 +69,13 @@ policyc|seccomp|policyc.c|s/rule->error ? SCMP_ACT_ERRNO((uint32_t)rule->error) 
 glue|qemu-glue|payload.c|s/if (bytes > MSR_FILTER_BITMAP_MAX)/if (0)/
 glue|qemu-glue|payload.c|s/if (rule->most \&\& count > rule->most)/if (0)/
 glue|qemu-glue|maps.c|s/if (len >= sizeof(info->path))/if (0)/
-glue|qemu-glue|payload.c|s/memcpy(&count, head + rule->count, sizeof(count));/memcpy(&count, buf + rule->count, sizeof(count));/
+glue|qemu-glue|payload.c|s/memcpy(&count, head + rule->count, sizeof(count));/memcpy(\&count, buf + rule->count, sizeof(count));/
 glue|qemu-glue|payload.c|s/if (ret > p->count)/if (0)/
 glue|qemu-glue|payload.c|s/return count <= (ret < 0.*/return true;/
 glue|qemu-glue|exit.c|s/run->mmio.len <= sizeof(run->mmio.data)/run->mmio.len <= 16/
 glue|qemu-glue|exit.c|s/bytes > CHANNEL_RING_OFFSET - offset/bytes > CHANNEL_RING_OFFSET/
 glue|qemu-glue|ring.c|s/entry.len > sizeof(entry.data)/entry.len > 16/
-glue|qemu-glue|ring.c|s/if (last >= ENTRIES)/if (0)/
+glue|qemu-glue|ring.c|s/if (last >= ENTRIES || ring->last >= ENTRIES)/if (0)/
 MUTANTS
 echo "$found of $all found"
 [ $found = $all ]
