@@ -12,10 +12,11 @@
  */
 
 /*
- * Sends one packet: *msg (version and size are filled in here), payload, descriptors (they stay open).
- * 0, or -EMSGSIZE (payload or nfds too large), or the socket's errno (-EPIPE: the other side is gone).
+ * Sends one packet: *msg (version and size are filled in here) and the payload. By writev(), so that a shadow, which has no
+ * descriptor to give, needs no call that could; who calls it ignores SIGPIPE.
+ * 0, or -EMSGSIZE (payload too large), or the socket's errno (-EPIPE: the other side is gone).
  */
-int channel_send(int fd, const struct channel_msg *msg, const void *payload, size_t size, const int *fds, int nfds);
+int channel_send(int fd, const struct channel_msg *msg, const void *payload, size_t size);
 
 /*
  * Receives one packet. payload: room for CHANNEL_PAYLOAD_MAX bytes; fds: room for CHANNEL_FDS_MAX.

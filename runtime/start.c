@@ -132,7 +132,7 @@ static void say_hello(const struct sandbox *sandbox, const struct umbra_info *in
 		.tsc_khz = info->tsc_khz,
 	};
 
-	if (channel_send(sandbox->control_fd, &msg, &hello, sizeof(hello), NULL, 0))
+	if (channel_send(sandbox->control_fd, &msg, &hello, sizeof(hello)))
 		sandbox_die("the VMM is gone before the shadow was ready");
 }
 

@@ -58,7 +58,7 @@ bool control_serve(int fd, struct vm *vm)
 		if (call.out_size > CHANNEL_PAYLOAD_MAX)
 			call.out_size = 0;
 	}
-	return channel_send(fd, &msg, payload_out, call.out_size, NULL, 0) == 0;
+	return channel_send(fd, &msg, payload_out, call.out_size) == 0;
 }
 
 int shadow_main(int control_fd, struct shim *shim)

@@ -6,6 +6,7 @@
  * A shadow may answer with an errno or end with a message. It must not hang, nor crash, nor break its policy.
  */
 #define _GNU_SOURCE
+#include "../unit/channel_fds.h"
 #include "channel_io.h"
 
 #include <errno.h>
@@ -311,7 +312,7 @@ static int transact(struct session *s, struct channel_msg *msg, size_t size, con
 
 	snprintf(last_sent, sizeof(last_sent), "kind %u nr %x arg %llx size %zu fds %d", msg->kind, msg->nr,
 		 (unsigned long long)msg->arg, size, nfds);
-	error = channel_send(s->sock, msg, payload, size, fds, nfds);
+	error = channel_send_fds(s->sock, msg, payload, size, fds, nfds);
 	if (error == -EPIPE || error == -ECONNRESET)
 		return receive(s, msg); /* its last words */
 	if (error)

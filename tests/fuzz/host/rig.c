@@ -8,6 +8,7 @@
 
 #include "hooks_rig.h"
 #include "rig.h"
+#include "../../unit/channel_fds.h"
 #include "channel_io.h"
 #include "check.h"
 
@@ -350,7 +351,7 @@ int64_t rig_ask(uint16_t kind, uint32_t nr, uint64_t arg, const void *data, size
 {
 	struct channel_msg msg = { .kind = kind, .nr = nr, .arg = arg, .cookie = (uint32_t)arg };
 
-	fuzz_assert(!channel_send(rig.vmm, &msg, data, size, fds, nfds));
+	fuzz_assert(!channel_send_fds(rig.vmm, &msg, data, size, fds, nfds));
 	return serve();
 }
 

@@ -7,6 +7,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "channel_fds.h"
 #include "channel_io.h"
 #include "irqchip.h"
 #include "machine.h"
@@ -51,7 +52,7 @@ static int64_t ask(uint16_t kind, uint32_t nr, uint64_t arg, const void *payload
 {
 	struct channel_msg msg = { .kind = kind, .nr = nr, .arg = arg };
 
-	ck_assert_int_eq(channel_send(vmm, &msg, payload, size, NULL, 0), 0);
+	ck_assert_int_eq(channel_send(vmm, &msg, payload, size), 0);
 	return reply();
 }
 
@@ -300,7 +301,7 @@ START_TEST(vcpu_area)
 		msg.arg = 0; /* there already */
 	if (_i == 4)
 		msg.arg = VM_MAX_VCPU_IDS;
-	ck_assert_int_eq(channel_send(vmm, &msg, NULL, 0, fds, 3), 0);
+	ck_assert_int_eq(channel_send_fds(vmm, &msg, NULL, 0, fds, 3), 0);
 	ck_assert_int_eq(reply(), _i == 3 ? -EEXIST : -EINVAL);
 	ck_assert_uint_eq(m.vm.vcpus, 1);
 }
@@ -315,13 +316,13 @@ START_TEST(vcpu_fails_late)
 
 	fcntl(memfd, F_ADD_SEALS, F_SEAL_SHRINK);
 	m.fake.create_ret = _i ? 0 : -ENOSPC;
-	ck_assert_int_eq(channel_send(vmm, &msg, NULL, 0, fds, 3), 0);
+	ck_assert_int_eq(channel_send_fds(vmm, &msg, NULL, 0, fds, 3), 0);
 	ck_assert_int_eq(reply(), _i ? -EPERM : -ENOMEM);
 	ck_assert_uint_eq(m.vm.vcpus, 1);
 	ck_assert_uint_eq(m.fake.destroyed, (unsigned int)_i);
 	m.fake.create_ret = 0;
 	fds[1] = eventfd(0, 0);
-	ck_assert_int_eq(channel_send(vmm, &msg, NULL, 0, fds, 3), 0);
+	ck_assert_int_eq(channel_send_fds(vmm, &msg, NULL, 0, fds, 3), 0);
 	ck_assert_int_eq(reply(), 0);
 	ck_assert_uint_eq(m.vm.vcpus, 2);
 	ck_assert_uint_eq(m.vm.vcpu[1]->id, 1);
@@ -335,14 +336,14 @@ START_TEST(vcpu_limits)
 
 	fcntl(memfd, F_ADD_SEALS, F_SEAL_SHRINK);
 	m.vm.max_vcpu_ids = 5;
-	ck_assert_int_eq(channel_send(vmm, &msg, NULL, 0, fds, 3), 0);
+	ck_assert_int_eq(channel_send_fds(vmm, &msg, NULL, 0, fds, 3), 0);
 	ck_assert_int_eq(reply(), -EINVAL);
 	m.vm.max_vcpu_ids = 0;
 	m.vm.vcpus = VM_MAX_VCPUS;
-	ck_assert_int_eq(channel_send(vmm, &msg, NULL, 0, fds, 3), 0);
+	ck_assert_int_eq(channel_send_fds(vmm, &msg, NULL, 0, fds, 3), 0);
 	ck_assert_int_eq(reply(), -EINVAL);
 	m.vm.vcpus = 1;
-	ck_assert_int_eq(channel_send(vmm, &msg, NULL, 0, fds, 3), 0);
+	ck_assert_int_eq(channel_send_fds(vmm, &msg, NULL, 0, fds, 3), 0);
 	ck_assert_int_eq(reply(), 0);
 	/* from now on the limit is fixed */
 	ck_assert_int_eq(enable(KVM_CAP_MAX_VCPU_ID, 0, 6), -EINVAL);

@@ -81,7 +81,7 @@ static int wait_for_end(int fd)
 	struct channel_msg msg;
 
 	while (channel_receive(fd, &msg, payload, fds, &nfds) > 0)
-		if (channel_send(fd, &msg, payload, msg.size, fds, nfds))
+		if (channel_send(fd, &msg, payload, msg.size))
 			return 30;
 	return 17;
 }
@@ -140,7 +140,7 @@ int main(int argc, char **argv)
 	sandbox_enter(&sandbox);
 	hello.pid = sandbox.pid;
 	hello.namespaces = sandbox.namespaces;
-	if (channel_send(sandbox.control_fd, &msg, &hello, sizeof(hello), NULL, 0))
+	if (channel_send(sandbox.control_fd, &msg, &hello, sizeof(hello)))
 		return 10;
 	if (!strcmp(what, "serve"))
 		return wait_for_end(sandbox.control_fd);

@@ -5,6 +5,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -12,6 +13,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include "channel_fds.h"
 #include "channel_io.h"
 
 static int ours, peers;
@@ -104,7 +106,7 @@ START_TEST(round_trip)
 		data[i] = i * 7;
 	for (size_t size = 0; size <= sizeof(data); size = size ? size * 16 : 16) {
 		memset(payload, 0, sizeof(payload));
-		ck_assert_int_eq(channel_send(peers, &out, data, size, NULL, 0), 0);
+		ck_assert_int_eq(channel_send(peers, &out, data, size), 0);
 		ck_assert_int_eq(receive(), 1);
 		ck_assert_uint_eq(msg.version, CHANNEL_VERSION);
 		ck_assert_uint_eq(msg.kind, CHANNEL_SYSTEM);
@@ -128,7 +130,7 @@ START_TEST(descriptors_travel)
 	ck_assert_int_eq(pipe(pipes), 0);
 	for (int i = 0; i < CHANNEL_FDS_MAX; i++)
 		send[i] = pipes[1];
-	ck_assert_int_eq(channel_send(peers, &out, "x", 1, send, CHANNEL_FDS_MAX), 0);
+	ck_assert_int_eq(channel_send_fds(peers, &out, "x", 1, send, CHANNEL_FDS_MAX), 0);
 	ck_assert_int_eq(receive(), 1);
 	ck_assert_int_eq(nfds, CHANNEL_FDS_MAX);
 	for (int i = 0; i < nfds; i++) {
@@ -146,11 +148,8 @@ END_TEST
 START_TEST(send_limits)
 {
 	struct channel_msg out = { .kind = CHANNEL_VM };
-	int many[CHANNEL_FDS_MAX + 1] = { 0 };
 
-	ck_assert_int_eq(channel_send(peers, &out, payload, CHANNEL_PAYLOAD_MAX + 1, NULL, 0), -EMSGSIZE);
-	ck_assert_int_eq(channel_send(peers, &out, payload, 1, many, CHANNEL_FDS_MAX + 1), -EMSGSIZE);
-	ck_assert_int_eq(channel_send(peers, &out, payload, 1, many, -1), -EMSGSIZE);
+	ck_assert_int_eq(channel_send(peers, &out, payload, CHANNEL_PAYLOAD_MAX + 1), -EMSGSIZE);
 }
 END_TEST
 
@@ -243,9 +242,10 @@ START_TEST(end_of_channel)
 {
 	struct channel_msg out = { .kind = CHANNEL_VM };
 
+	signal(SIGPIPE, SIG_IGN); /* as in a shadow */
 	close(peers);
 	ck_assert_int_eq(receive(), 0);
-	ck_assert_int_eq(channel_send(ours, &out, NULL, 0, NULL, 0), -EPIPE); /* and no SIGPIPE */
+	ck_assert_int_eq(channel_send(ours, &out, NULL, 0), -EPIPE);
 	close(ours);
 	ck_assert_int_eq(receive(), -EBADF);
 }
