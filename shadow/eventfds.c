@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -58,7 +59,7 @@ static uint64_t irqfd_tag(const struct eventfds *events, const struct irqfd *irq
 
 /* ---- the thread ---- */
 
-/* The set watches for edges, so a descriptor that cannot be read (no eventfd after all) does not make the thread spin. */
+/* The set watches for edges: one that blocks, and is left as it is, does not make the thread spin. */
 static void drain(int fd)
 {
 	uint64_t count;
@@ -211,18 +212,39 @@ int eventfds_start(struct vm *vm)
 
 /* ---- the control thread's side ---- */
 
+/*
+ * 0: an eventfd; else -EINVAL as on KVM, or -EBADF. A socket that is kept could be the VMM's own end of the control socket, and then
+ * the VMM's death would not be seen; a file's write can wait for ever. Of what lies on the anonymous inode (no file type) an
+ * eventfd takes eight bytes, and adds their value: none here. Epoll sets, timers, rings and the like take no bytes at all.
+ */
+int eventfds_check(int fd)
+{
+	static const uint64_t nothing = 0;
+	struct stat st;
+	int ret = (int)sys_fstat(fd, &st);
+
+	if (ret < 0)
+		return ret;
+	if (st.st_mode & S_IFMT)
+		return -EINVAL;
+	return sys_write(fd, &nothing, sizeof(nothing)) == sizeof(nothing) ? 0 : -EINVAL;
+}
+
 int eventfds_add_vcpu(struct vcpu *vcpu)
 {
 	struct eventfds *events = vcpu->vm->eventfds;
 	struct epoll_event event = { .events = EPOLLIN | EPOLLET, .data.u64 = events->kicks };
-	int flags;
+	int ret = eventfds_check(vcpu->kick_fd);
 
+	if (!ret)
+		ret = eventfds_check(vcpu->done_fd);
+	if (ret)
+		return ret;
 	if (events->kicks >= VM_MAX_VCPUS)
 		return -ENOSPC;
-	/* The glue's own eventfd, which it only writes: the event thread must never wait in read(). */
-	flags = fcntl(vcpu->kick_fd, F_GETFL);
-	if (flags < 0 || fcntl(vcpu->kick_fd, F_SETFL, flags | O_NONBLOCK))
-		return -errno;
+	/* The event thread must never wait in read(). Not set here: who may set it can take it away, and the VMM would wait in write(). */
+	if (!(fcntl(vcpu->kick_fd, F_GETFL) & O_NONBLOCK))
+		return -EINVAL;
 	__atomic_store_n(&events->kick[events->kicks], vcpu, __ATOMIC_RELEASE);
 	if (epoll_ctl(events->epoll, EPOLL_CTL_ADD, vcpu->kick_fd, &event))
 		return -errno;
@@ -242,9 +264,7 @@ static int irqfd_watch(struct eventfds *events, struct irqfd *irqfd)
 {
 	struct epoll_event event = { .events = EPOLLIN | EPOLLET, .data.u64 = irqfd_tag(events, irqfd) };
 
-	if (!epoll_ctl(events->epoll, EPOLL_CTL_ADD, irqfd->fd, &event))
-		return 0;
-	return errno == EPERM ? -EINVAL : -errno; /* EPERM: a file that cannot be waited for, so no eventfd */
+	return epoll_ctl(events->epoll, EPOLL_CTL_ADD, irqfd->fd, &event) ? -errno : 0;
 }
 
 static int irqfd_assign(struct vm *vm, const struct kvm_irqfd *args, uint32_t cookie, int *fd, int *resample_fd)
@@ -252,8 +272,12 @@ static int irqfd_assign(struct vm *vm, const struct kvm_irqfd *args, uint32_t co
 	struct eventfds *events = vm->eventfds;
 	bool resample = args->flags & KVM_IRQFD_FLAG_RESAMPLE;
 	struct irqfd *irqfd;
-	int flags, ret = 0;
+	int flags, ret = eventfds_check(*fd);
 
+	if (!ret && resample)
+		ret = eventfds_check(*resample_fd);
+	if (ret)
+		return ret;
 	for (uint32_t i = 0; i < events->irqfds; i++)
 		if (events->irqfd[i].fd >= 0 && events->irqfd[i].cookie == cookie)
 			return -EBUSY; /* one eventfd raises one interrupt */

@@ -170,6 +170,9 @@ int eventfds_ioeventfd(struct vm *vm, const struct kvm_ioeventfd *args, uint32_t
 		return -EINVAL;
 	if (*fd < 0)
 		return -EBADF;
+	ret = eventfds_check(*fd);
+	if (ret)
+		return ret;
 	ret = assign(vm, &event);
 	if (!ret)
 		*fd = -1;

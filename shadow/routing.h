@@ -40,6 +40,7 @@ void eventfds_poll(struct vm *vm);
 void eventfds_wake(struct vm *vm); /* the event thread asks irqchip_timer() again; any thread */
 int eventfds_irqfd(struct vm *vm, const struct kvm_irqfd *irqfd, uint32_t cookie, int *fd, int *resample_fd);
 int eventfds_ioeventfd(struct vm *vm, const struct kvm_ioeventfd *args, uint32_t cookie, int *fd);
+int eventfds_check(int fd);		  /* 0: an eventfd */
 int eventfds_add_vcpu(struct vcpu *vcpu); /* its kick_fd */
 /* On the vCPU thread: signals a matching ioeventfd. true: done, the access needs no VMM. */
 bool eventfds_ioevent(struct vm *vm, bool pio, uint64_t addr, uint32_t len, uint64_t value);

@@ -311,9 +311,13 @@ static int slot_map(struct slot *slot, int fd, uint64_t offset, bool writable)
 	uint64_t unit, skip, len;
 	struct stat st;
 	void *map;
+	int ret = (int)sys_fstat(fd, &st);
 
-	if (fstat(fd, &st) < 0)
-		return -errno;
+	if (ret < 0)
+		return ret;
+	/* A mapping keeps its file. What is neither a file nor a device could keep others alive with it, a ring of io_uring's the VMM's socket. */
+	if (!S_ISREG(st.st_mode) && !S_ISCHR(st.st_mode) && !S_ISBLK(st.st_mode))
+		return -EINVAL;
 	if (S_ISREG(st.st_mode) &&
 	    (offset > (uint64_t)st.st_size || slot->size > (((uint64_t)st.st_size + PAGE - 1) & -PAGE) - offset))
 		return -EINVAL;

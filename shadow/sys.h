@@ -64,6 +64,14 @@ static inline long sys_write(int fd, const void *data, unsigned long len)
 	return sys_call3(__NR_write, fd, (long)data, (long)len);
 }
 
+struct stat;
+
+/* By number: libc's own uses a call that takes a path, too. */
+static inline long sys_fstat(int fd, struct stat *st)
+{
+	return sys_call3(__NR_fstat, fd, (long)st, 0);
+}
+
 static inline long sys_madvise(void *addr, unsigned long len, int advice)
 {
 	return sys_call3(__NR_madvise, (long)addr, (long)len, advice);

@@ -580,7 +580,7 @@ static int area_map(struct vcpu *vcpu, int memfd)
 	/* A memfd that can shrink could make every access a SIGBUS. */
 	if (seals < 0 || !(seals & F_SEAL_SHRINK))
 		return -EINVAL;
-	if (fstat(memfd, &st) < 0 || st.st_size < CHANNEL_VCPU_SIZE)
+	if (sys_fstat(memfd, &st) < 0 || st.st_size < CHANNEL_VCPU_SIZE)
 		return -EINVAL;
 	area = mmap(NULL, CHANNEL_VCPU_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, memfd, 0);
 	if (area == MAP_FAILED)

@@ -371,6 +371,30 @@ static void machine_make(struct session *s, int with_irqchip, int vcpu_fd, int k
 		failed("no vCPU");
 }
 
+/* Our own end of the socket as what a shadow keeps: it would never see it closed. session_end() sees whether it does. */
+static void own_end(struct session *s, int memfd, int kick)
+{
+	struct kvm_irqfd irqfd = { .gsi = 5 };
+	struct kvm_ioeventfd io = { .addr = 0x1000, .len = 4 };
+	struct channel_memory memory = { .slot = 9, .gpa = 0x4000000, .size = 0x1000, .userspace_addr = 0x30000000 };
+	int64_t ret;
+
+	memcpy(payload, &irqfd, sizeof(irqfd));
+	ret = simple(s, CHANNEL_VM, KVM_IRQFD, 0, sizeof(irqfd), &s->sock, 1);
+	memcpy(payload, &io, sizeof(io));
+	if (ret == -EINVAL)
+		ret = simple(s, CHANNEL_VM, KVM_IOEVENTFD, 0, sizeof(io), &s->sock, 1);
+	memcpy(payload, &memory, sizeof(memory));
+	if (ret == -EINVAL)
+		ret = simple(s, CHANNEL_MEMORY, 0, 0, sizeof(memory), &s->sock, 1);
+	if (ret == -EINVAL)
+		ret = simple(s, CHANNEL_VCPU, KVM_CREATE_VCPU, 7, 0, (int[]) { memfd, kick, s->sock }, 3);
+	if (ret == -EINVAL)
+		ret = simple(s, CHANNEL_VCPU, KVM_CREATE_VCPU, 7, 0, (int[]) { memfd, s->sock, kick }, 3);
+	if (ret != -EINVAL)
+		failed("a shadow took its VMM's end of the socket");
+}
+
 static void raw_packet(struct session *s)
 {
 	static unsigned char packet[sizeof(struct channel_msg) + CHANNEL_PAYLOAD_MAX];
@@ -446,8 +470,10 @@ static void channel_mode(uint64_t end)
 		struct session s;
 
 		session_start(&s);
-		if (rnd() & 1)
+		if (rnd() & 1) {
 			machine_make(&s, rnd() & 1, pool[3], pool[4], pool[4]);
+			own_end(&s, pool[3], pool[4]);
+		}
 		for (int i = 0; i < 400 && !s.dead && now_ms() < end; i++)
 			channel_step(&s);
 		if (!s.dead && simple(&s, CHANNEL_SYSTEM, KVM_GET_API_VERSION, 0, 0, NULL, 0) != 12 && !s.dead)
@@ -585,6 +611,7 @@ static void pages_session(uint64_t end)
 	guest_write(at);
 	session_start(&s);
 	machine_make(&s, rnd() & 1, vcpu_fd, kick, done);
+	own_end(&s, vcpu_fd, kick);
 	memcpy(payload, &memory, sizeof(memory));
 	if (simple(&s, CHANNEL_MEMORY, 0, 0, sizeof(memory), &rom, 1))
 		failed("no memory slot");

@@ -2,6 +2,7 @@
 /* The control socket: VM calls, their errnos, malformed messages. */
 #define _GNU_SOURCE
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/eventfd.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -291,7 +292,7 @@ START_TEST(vcpu_area)
 {
 	struct channel_msg msg = { .kind = CHANNEL_VCPU, .arg = 1 };
 	int memfd = machine_memfd(_i == 1 ? CHANNEL_VCPU_SIZE - 4096 : CHANNEL_VCPU_SIZE, NULL);
-	int fds[3] = { memfd, eventfd(0, 0), eventfd(0, 0) };
+	int fds[3] = { memfd, eventfd(0, EFD_NONBLOCK), eventfd(0, 0) };
 
 	if (_i != 0)
 		fcntl(memfd, F_ADD_SEALS, F_SEAL_SHRINK);
@@ -311,17 +312,25 @@ END_TEST
 START_TEST(vcpu_fails_late)
 {
 	struct channel_msg msg = { .kind = CHANNEL_VCPU, .arg = 1 };
-	int memfd = machine_memfd(CHANNEL_VCPU_SIZE, NULL), file = machine_memfd(4096, NULL);
-	int fds[3] = { memfd, _i ? file : eventfd(0, 0), eventfd(0, 0) };
+	int memfd = machine_memfd(CHANNEL_VCPU_SIZE, NULL), good = eventfd(0, EFD_NONBLOCK), other = eventfd(0, 0);
+	int fds[3] = { memfd, good, other };
+
+	if (_i == 1)
+		fds[1] = machine_memfd(4096, NULL);
+	if (_i == 2)
+		fds[1] = other; /* it blocks */
+	if (_i == 3)
+		fds[2] = vmm;
 
 	fcntl(memfd, F_ADD_SEALS, F_SEAL_SHRINK);
 	m.fake.create_ret = _i ? 0 : -ENOSPC;
 	ck_assert_int_eq(channel_send_fds(vmm, &msg, NULL, 0, fds, 3), 0);
-	ck_assert_int_eq(reply(), _i ? -EPERM : -ENOMEM);
+	ck_assert_int_eq(reply(), _i ? -EINVAL : -ENOMEM);
 	ck_assert_uint_eq(m.vm.vcpus, 1);
-	ck_assert_uint_eq(m.fake.destroyed, (unsigned int)_i);
+	ck_assert_uint_eq(m.fake.destroyed, _i != 0);
 	m.fake.create_ret = 0;
-	fds[1] = eventfd(0, 0);
+	fds[1] = good;
+	fds[2] = other;
 	ck_assert_int_eq(channel_send_fds(vmm, &msg, NULL, 0, fds, 3), 0);
 	ck_assert_int_eq(reply(), 0);
 	ck_assert_uint_eq(m.vm.vcpus, 2);
@@ -329,10 +338,59 @@ START_TEST(vcpu_fails_late)
 }
 END_TEST
 
+/* The VMM's own end of the socket, in the place of each descriptor that is kept: refused, and its closing is seen. */
+START_TEST(own_end_of_socket)
+{
+	struct channel_memory memory = { .slot = 5, .gpa = 1 << 30, .size = 4096, .userspace_addr = 1 << 30 };
+	struct kvm_irqfd irqfd = { .gsi = 5 }, resample = { .gsi = 5, .flags = KVM_IRQFD_FLAG_RESAMPLE };
+	struct kvm_ioeventfd io = { .addr = 0x1000, .len = 4 };
+	struct channel_msg msg = { .kind = CHANNEL_VM, .cookie = 77 };
+	int memfd = machine_memfd(CHANNEL_VCPU_SIZE, NULL);
+	int fds[3] = { vmm, vmm, vmm };
+	struct pollfd end = { .fd = shadow };
+
+	fcntl(memfd, F_ADD_SEALS, F_SEAL_SHRINK);
+	switch (_i) {
+	case 0:
+		msg.nr = KVM_IRQFD;
+		ck_assert_int_eq(channel_send_fds(vmm, &msg, &irqfd, sizeof(irqfd), fds, 1), 0);
+		break;
+	case 1:
+		m.vm.vcpus = 0;
+		m.vm.split_irqchip = false;
+		ck_assert_int_eq(irqchip_create(&m.vm), 0);
+		m.vm.vcpus = 1;
+		msg.nr = KVM_IRQFD;
+		fds[0] = eventfd(0, 0);
+		ck_assert_int_eq(channel_send_fds(vmm, &msg, &resample, sizeof(resample), fds, 2), 0);
+		break;
+	case 2:
+		msg.nr = KVM_IOEVENTFD;
+		ck_assert_int_eq(channel_send_fds(vmm, &msg, &io, sizeof(io), fds, 1), 0);
+		break;
+	case 3:
+		msg.kind = CHANNEL_MEMORY;
+		ck_assert_int_eq(channel_send_fds(vmm, &msg, &memory, sizeof(memory), fds, 1), 0);
+		break;
+	default:
+		msg.kind = CHANNEL_VCPU;
+		msg.arg = 1;
+		fds[0] = memfd;
+		fds[_i == 4 ? 2 : 1] = eventfd(0, EFD_NONBLOCK);
+		ck_assert_int_eq(channel_send_fds(vmm, &msg, NULL, 0, fds, 3), 0);
+	}
+	ck_assert_int_eq(reply(), -EINVAL);
+	close(vmm);
+	ck_assert_int_eq(poll(&end, 1, 1000), 1);
+	ck_assert(end.revents & POLLHUP);
+	ck_assert(!control_serve(shadow, &m.vm));
+}
+END_TEST
+
 START_TEST(vcpu_limits)
 {
 	struct channel_msg msg = { .kind = CHANNEL_VCPU, .arg = 5 };
-	int memfd = machine_memfd(CHANNEL_VCPU_SIZE, NULL), fds[3] = { memfd, eventfd(0, 0), eventfd(0, 0) };
+	int memfd = machine_memfd(CHANNEL_VCPU_SIZE, NULL), fds[3] = { memfd, eventfd(0, EFD_NONBLOCK), eventfd(0, 0) };
 
 	fcntl(memfd, F_ADD_SEALS, F_SEAL_SHRINK);
 	m.vm.max_vcpu_ids = 5;
@@ -447,7 +505,7 @@ Suite *suite_control(void)
 	tcase_add_test(tcase, errnos);
 	tcase_add_test(tcase, routing_counts);
 	tcase_add_loop_test(tcase, vcpu_area, 0, 5);
-	tcase_add_loop_test(tcase, vcpu_fails_late, 0, 2);
+	tcase_add_loop_test(tcase, vcpu_fails_late, 0, 4);
 	tcase_add_test(tcase, vcpu_limits);
 	tcase_add_test(tcase, boot_cpu);
 	tcase_add_test(tcase, tsc_khz);
@@ -455,6 +513,7 @@ Suite *suite_control(void)
 	suite_add_tcase(suite, tcase);
 	tcase_add_checked_fixture(lapics, setup_lapics, NULL);
 	tcase_add_test(lapics, routing_pieces);
+	tcase_add_loop_test(lapics, own_end_of_socket, 0, 6);
 	suite_add_tcase(suite, lapics);
 	return suite;
 }

@@ -2,10 +2,20 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/io_uring.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
+#include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/inotify.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/timerfd.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -90,6 +100,19 @@ static int irqfd(int fd, uint32_t gsi, uint32_t flags, uint32_t cookie)
 	return ret;
 }
 
+static int ioeventfd(int fd, uint64_t addr, uint32_t len, uint32_t flags, uint64_t match, uint32_t cookie)
+{
+	struct kvm_ioeventfd args = { .datamatch = match, .addr = addr, .len = len, .fd = 77, .flags = flags };
+	int copy = fd < 0 ? -1 : fd_copy(fd), ret;
+
+	ret = eventfds_ioeventfd(&vm, &args, cookie, &copy);
+	if (copy >= 0)
+		close(copy);
+	else if (fd >= 0)
+		ck_assert_int_eq(ret, 0);
+	return ret;
+}
+
 START_TEST(irqfd_raises)
 {
 	int fd = eventfd(0, _i ? EFD_NONBLOCK : 0);
@@ -165,16 +188,103 @@ START_TEST(irqfd_limit)
 }
 END_TEST
 
-/* A VMM that hands in something else: the event thread must not spin or hang on it. */
+/* Everything else that a VMM could hand in. */
+static int other_side = -1; /* where its bytes would come out */
+
+static int no_eventfd(int kind)
+{
+	struct io_uring_params params = { 0 };
+	int pair[2];
+
+	switch (kind) {
+	case 0:
+		return pipe2(pair, O_NONBLOCK) ? -1 : pair[0];
+	case 1:
+		if (pipe2(pair, O_NONBLOCK))
+			return -1;
+		other_side = pair[0];
+		return pair[1];
+	case 2: /* the VMM's end of the control socket could be one: kept here, its closing would not be seen */
+		if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK, 0, pair))
+			return -1;
+		other_side = pair[0];
+		return pair[1];
+	case 3:
+		return memfd_create("file", 0);
+	case 4:
+		return open("/dev/zero", O_RDWR);
+	case 5:
+		return open("/", O_RDONLY);
+	case 6:
+		return epoll_create1(0);
+	case 7:
+		return timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK);
+	case 8:
+		return signalfd(-1, &(sigset_t) { 0 }, SFD_NONBLOCK);
+	case 9:
+		return inotify_init1(IN_NONBLOCK);
+	case 10:
+		return (int)syscall(SYS_pidfd_open, getpid(), 0);
+	case 11: /* can keep other files open */
+		return (int)syscall(SYS_io_uring_setup, 4, &params);
+	default:
+		return open("/proc/self/exe", O_PATH);
+	}
+}
+
 START_TEST(not_an_eventfd)
 {
-	int pipes[2], fd = eventfd(0, EFD_NONBLOCK);
+	int fd = no_eventfd(_i), good = eventfd(0, EFD_NONBLOCK), copy, resample;
+	struct kvm_irqfd args = { .gsi = 1, .flags = KVM_IRQFD_FLAG_RESAMPLE };
+	int left = 0;
+
+	if (_i == 11 && fd < 0)
+		return; /* a kernel without rings */
+	ck_assert_int_ge(fd, 0);
+	vm.irqchip = (void *)&args; /* the one that resamples is not reached */
+	ck_assert_int_eq(irqfd(fd, 1, 0, 10), -EINVAL);
+	copy = fd_copy(good), resample = fd_copy(fd);
+	ck_assert_int_eq(eventfds_irqfd(&vm, &args, 11, &copy, &resample), -EINVAL);
+	ck_assert(copy >= 0 && resample >= 0);
+	vm.irqchip = NULL;
+	ck_assert_int_eq(ioeventfd(fd, 0x1000, 4, 0, 0, 1), -EINVAL);
+	cpu->kick_fd = fd;
+	cpu->done_fd = good;
+	ck_assert_int_eq(eventfds_add_vcpu(cpu), -EINVAL);
+	cpu->kick_fd = good;
+	cpu->done_fd = fd;
+	ck_assert_int_eq(eventfds_add_vcpu(cpu), -EINVAL);
+	if (other_side >= 0) /* nothing was written into it */
+		ck_assert(!ioctl(other_side, FIONREAD, &left) && !left);
+}
+END_TEST
+
+/* The look does not change an eventfd, whatever is in it and whatever it is. */
+START_TEST(eventfd_looked_at)
+{
+	uint64_t value = _i & 1 ? 0xfffffffffffffffe : 0, got;
+	int fd = eventfd(0, EFD_NONBLOCK | (_i & 2 ? EFD_SEMAPHORE : 0));
+
+	ck_assert_int_eq(write(fd, &value, 8), 8);
+	for (int round = 0; round < 2; round++) { /* one that blocks too, and is full: the look does not wait */
+		ck_assert_int_eq(eventfds_check(fd), 0);
+		ck_assert_int_eq(fcntl(fd, F_SETFL, 0), 0);
+	}
+	ck_assert_int_eq(fcntl(fd, F_SETFL, O_NONBLOCK), 0);
+	ck_assert_int_eq(read(fd, &got, 8), value ? 8 : -1);
+	if (value)
+		ck_assert_uint_eq(got, _i & 2 ? 1 : value);
+	ck_assert_int_eq(eventfds_check(-1), -EBADF);
+}
+END_TEST
+
+/* One that blocks is not read, and readable for ever: the event thread must not spin or hang on it. */
+START_TEST(blocking_eventfd)
+{
+	int blocks = eventfd(1, 0), fd = eventfd(0, EFD_NONBLOCK);
 	struct timespec used, after;
 
-	ck_assert_int_eq(pipe2(pipes, O_NONBLOCK), 0);
-	ck_assert_int_eq(write(pipes[1], "abc", 3), 3);
-	ck_assert_int_eq(irqfd(pipes[0], 1, 0, 10), 0);
-	close(pipes[1]); /* at its end: readable for ever */
+	ck_assert_int_eq(irqfd(blocks, 1, 0, 10), 0);
 	nap(100);
 	ck_assert_int_eq(clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &used), 0);
 	nap(200);
@@ -193,6 +303,10 @@ END_TEST
 START_TEST(kick)
 {
 	cpu->kick_fd = eventfd(0, 0);
+	cpu->done_fd = eventfd(0, 0);
+	ck_assert_int_eq(eventfds_add_vcpu(cpu), -EINVAL); /* it blocks, and is not changed: it is the VMM's, too */
+	ck_assert_int_eq(fcntl(cpu->kick_fd, F_GETFL) & O_NONBLOCK, 0);
+	cpu->kick_fd = eventfd(0, EFD_NONBLOCK);
 	ck_assert_int_eq(eventfds_add_vcpu(cpu), 0);
 	signal_fd(cpu->kick_fd); /* without stop: a kick for a RUN that has ended */
 	nap(30);
@@ -214,7 +328,8 @@ START_TEST(bell)
 {
 	struct channel_irq irq = { .nr = KVM_SIGNAL_MSI, .size = 5, .payload = "hello" };
 
-	cpu->kick_fd = eventfd(0, 0);
+	cpu->kick_fd = eventfd(0, EFD_NONBLOCK);
+	cpu->done_fd = eventfd(0, 0);
 	ck_assert_int_eq(eventfds_add_vcpu(cpu), 0);
 	signal_fd(cpu->kick_fd); /* no bell yet */
 	nap(20);
@@ -254,7 +369,8 @@ START_TEST(polled)
 	uint64_t left;
 
 	ck_assert_int_eq(irqfd(fd, 1, 0, 10), 0);
-	cpu->kick_fd = eventfd(0, 0);
+	cpu->kick_fd = eventfd(0, EFD_NONBLOCK);
+	cpu->done_fd = eventfd(0, 0);
 	ck_assert_int_eq(eventfds_add_vcpu(cpu), 0);
 	eventfds_wake(&vm); /* the event thread's own: not for others, and in nobody's way */
 	for (unsigned int round = 1; round <= 20; round++) {
@@ -282,19 +398,6 @@ START_TEST(polled)
 END_TEST
 
 /* ---- ioeventfds ---- */
-
-static int ioeventfd(int fd, uint64_t addr, uint32_t len, uint32_t flags, uint64_t match, uint32_t cookie)
-{
-	struct kvm_ioeventfd args = { .datamatch = match, .addr = addr, .len = len, .fd = 77, .flags = flags };
-	int copy = fd < 0 ? -1 : fd_copy(fd), ret;
-
-	ret = eventfds_ioeventfd(&vm, &args, cookie, &copy);
-	if (copy >= 0)
-		close(copy);
-	else if (fd >= 0)
-		ck_assert_int_eq(ret, 0);
-	return ret;
-}
 
 static unsigned int count(int fd)
 {
@@ -418,7 +521,9 @@ static Suite *suite(void)
 	tcase_add_loop_test(c, irqfd_raises, 0, 2);
 	tcase_add_test(c, irqfd_refused);
 	tcase_add_test(c, irqfd_limit);
-	tcase_add_test(c, not_an_eventfd);
+	tcase_add_loop_test(without, not_an_eventfd, 0, 13);
+	tcase_add_loop_test(without, eventfd_looked_at, 0, 4);
+	tcase_add_test(c, blocking_eventfd);
 	tcase_add_test(c, kick);
 	tcase_add_test(c, bell);
 	tcase_add_checked_fixture(without, setup_without_thread, NULL);
