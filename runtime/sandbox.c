@@ -58,7 +58,48 @@ static _Noreturn void fail(const char *step)
 
 /* ---- descriptors ---- */
 
-/* 0 and 1: /dev/null, 2: stderr, 3: the socket, 4: the device if there is one; nothing else. */
+/* Another file in descriptor 2's place; -1: it cannot be opened. */
+static int reopen_stderr(const char *path, int flags)
+{
+	int fd = open(path, O_WRONLY | O_NOCTTY | O_CLOEXEC | flags);
+	int result = fd < 0 ? -1 : dup2(fd, STDERR_FILENO);
+
+	if (fd > STDERR_FILENO)
+		close(fd);
+	return result;
+}
+
+/*
+ * Whoever takes the shadow over has this descriptor, and may read. A terminal is open for both ways, as a rule: he would read what
+ * the user types, and behind setsid() no job control is in the way. So it is opened anew, to be written only. What cannot be, a socket
+ * for one, or a terminal that belongs to somebody else by now, becomes /dev/null: the glue says the last words, too.
+ * What is opened for writing only is taken as it is, for it may not be possible to open it again; nor may a FIFO's reader be there.
+ */
+static int limit_stderr(void)
+{
+	int flags = fcntl(STDERR_FILENO, F_GETFL), access = flags < 0 ? -1 : flags & (O_ACCMODE | O_PATH);
+	bool regular, stream;
+	struct stat st;
+
+	if (access < 0 || fstat(STDERR_FILENO, &st))
+		return reopen_stderr("/dev/null", 0); /* closed: occupied, as the others are */
+	regular = S_ISREG(st.st_mode);
+	stream = S_ISCHR(st.st_mode) || S_ISFIFO(st.st_mode);
+	if (!(regular || stream) || (access != O_WRONLY && access != O_RDWR))
+		return reopen_stderr("/dev/null", 0);
+	/* No line that is there may be changed, for lseek() is allowed. The VMM's lines must not go over the shadow's either: so on its
+	 * own open file, which then does for both. */
+	if (regular && !(flags & O_APPEND) && fcntl(STDERR_FILENO, F_SETFL, flags | O_APPEND))
+		return reopen_stderr("/dev/null", 0);
+	if (access == O_WRONLY)
+		return 0;
+	/* O_NONBLOCK: a serial line without a carrier would not open. */
+	if (reopen_stderr("/proc/self/fd/2", O_NONBLOCK | (regular ? O_APPEND : 0)) < 0)
+		return reopen_stderr("/dev/null", 0);
+	return fcntl(STDERR_FILENO, F_SETFL, (flags & O_NONBLOCK) | (regular ? O_APPEND : 0));
+}
+
+/* 0 and 1: /dev/null, 2: stderr, to be written only, 3: the socket, 4: the device if there is one; nothing else. */
 static void keep_descriptors(struct sandbox *sandbox)
 {
 	int control = fcntl(sandbox->control_fd, F_DUPFD_CLOEXEC, 16);
@@ -71,7 +112,7 @@ static void keep_descriptors(struct sandbox *sandbox)
 	if (null < 0)
 		fail("/dev/null");
 	/* Occupied, so that no eventfd becomes somebody's idea of standard output. */
-	if (dup2(null, 0) < 0 || dup2(null, 1) < 0 || (fcntl(2, F_GETFD) < 0 && dup2(null, 2) < 0))
+	if (dup2(null, 0) < 0 || dup2(null, 1) < 0 || limit_stderr() < 0)
 		fail("standard descriptors");
 	if (dup3(control, 3, O_CLOEXEC) < 0)
 		fail("descriptors");

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <pty.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -14,7 +15,9 @@
 #include <sys/mount.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <sys/wait.h>
+#include <termios.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -25,11 +28,14 @@
 
 static int sock = -1;
 static pid_t waiter;
+static int error_fd = -1; /* the probe's standard error; -1: /dev/null, written only */
 static struct channel_hello hello;
+static struct channel_msg last;
 static char words[1024];
 
 #define USER 1	   /* not root */
 #define CHROOTED 2 /* behind a chroot the kernel refuses user namespaces */
+#define NO_STDERR 4
 
 static char chroot_dir[] = "/tmp/umbra-sandbox-XXXXXX";
 
@@ -51,10 +57,12 @@ static void start_as(const char *what, const char *more, int how)
 	if (!waiter) {
 		int extra = fcntl(pair[1], F_DUPFD, 100); /* one that must be closed */
 
+		null = error_fd < 0 ? open("/dev/null", O_WRONLY) : error_fd;
+		dup2(null, 2);
+		if (how & NO_STDERR)
+			close(2);
 		dup2(pair[1], 5);
 		fcntl(5, F_SETFD, 0); /* dup2 leaves the flag where the two are one */
-		null = open("/dev/null", O_WRONLY);
-		dup2(null, 2);
 		if (extra < 0 || ((how & CHROOTED) && !go_behind_chroot()) ||
 		    ((how & USER) && (setresgid(1000, 1000, 1000) || setresuid(1000, 1000, 1000))))
 			_exit(98);
@@ -78,6 +86,7 @@ static int next_message(void)
 		return 0;
 	ck_assert_int_ge(bytes, sizeof(packet.msg));
 	ck_assert_uint_eq(packet.msg.size, bytes - sizeof(packet.msg));
+	last = packet.msg;
 	if (packet.msg.kind == CHANNEL_HELLO) {
 		ck_assert_uint_eq(packet.msg.size, sizeof(hello));
 		memcpy(&hello, packet.data, sizeof(hello));
@@ -303,6 +312,135 @@ START_TEST(descriptors)
 }
 END_TEST
 
+/* ---- standard error ---- */
+
+enum { PTY, FILE_BOTH, FILE_APPEND, FILE_WRITE, PIPE, FIFO, SOCKET, READ_ONLY, CLOSED, NOT_OURS, KINDS };
+
+static char error_file[] = "/tmp/umbra-stderr-XXXXXX";
+static int other_end; /* where its words can be read */
+
+static void put(int fd, const char *text)
+{
+	ck_assert_int_eq(write(fd, text, strlen(text)), strlen(text));
+}
+
+static void make_pty(void)
+{
+	struct termios raw;
+
+	error_fd = -1;
+	ck_assert_int_eq(openpty(&other_end, &error_fd, NULL, NULL, NULL), 0);
+	ck_assert_int_eq(tcgetattr(error_fd, &raw), 0);
+	cfmakeraw(&raw);
+	ck_assert_int_eq(tcsetattr(error_fd, TCSANOW, &raw), 0);
+	put(other_end, "typed"); /* what the user types */
+}
+
+static void make_file(int flags)
+{
+	int fd = mkstemp(error_file);
+
+	ck_assert_int_ge(fd, 0);
+	close(fd);
+	error_fd = open(error_file, flags);
+	other_end = open(error_file, O_RDONLY);
+	ck_assert(error_fd >= 0 && other_end >= 0);
+	if (flags & O_ACCMODE)
+		put(error_fd, "older\n");
+	if ((flags & O_ACCMODE) == O_RDWR)
+		lseek(error_fd, 0, SEEK_SET); /* there is something to read */
+}
+
+static void make_error_fd(int kind)
+{
+	int pair[2];
+
+	strcpy(error_file, "/tmp/umbra-stderr-XXXXXX");
+	other_end = -1;
+	switch (kind) {
+	case PTY:
+		make_pty();
+		return;
+	case FILE_APPEND:
+		make_file(O_WRONLY | O_APPEND);
+		return;
+	case FILE_WRITE:
+		make_file(O_WRONLY);
+		return;
+	case FILE_BOTH:
+	case NOT_OURS: /* root's file, and the shadow is somebody else's */
+		make_file(O_RDWR);
+		return;
+	case READ_ONLY:
+		make_file(O_RDONLY);
+		return;
+	case PIPE:
+		ck_assert_int_eq(pipe(pair), 0);
+		break;
+	case FIFO: /* open for both, nobody else at it: a plain open() to write would wait for a reader */
+		close(mkstemp(error_file));
+		unlink(error_file);
+		ck_assert_int_eq(mkfifo(error_file, 0600), 0);
+		other_end = error_fd = open(error_file, O_RDWR);
+		put(error_fd, "x"); /* there is something to read */
+		return;
+	case SOCKET:
+		ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), 0);
+		put(pair[0], "request");
+		break;
+	default:
+		return;
+	}
+	other_end = pair[0];
+	error_fd = pair[1];
+}
+
+/*
+ * Whoever takes the shadow over may read() and lseek(). Nothing can be read from what the VMM has as its standard error, no line that
+ * is there be changed, and neither writes over the other's; where that cannot be had it is /dev/null.
+ */
+START_TEST(standard_error)
+{
+	static const char *const words_of[KINDS] = {
+		[PTY] = "shadow\n",
+		[FILE_BOTH] = "older\nshadow\nvmm\n",
+		[FILE_APPEND] = "older\nshadow\nvmm\n",
+		[FILE_WRITE] = "older\nshadow\nvmm\n",
+		[PIPE] = "shadow\n",
+		[FIFO] = "xshadow\n",
+		[SOCKET] = "",
+		[READ_ONLY] = "",
+		[CLOSED] = NULL,
+		[NOT_OURS] = "older\nvmm\n",
+	};
+	char got[64] = "";
+	ssize_t n;
+
+	if (_i == NOT_OURS && !is_root())
+		return;
+	make_error_fd(_i);
+	start_as("stderr", NULL, _i == NOT_OURS ? USER : _i == CLOSED ? NO_STDERR : 0);
+	ck_assert_int_eq(next_message(), CHANNEL_HELLO);
+	ck_assert_int_eq(next_message(), CHANNEL_VM);
+	ck_assert_msg(last.ret == -EBADF, "kind %d: read() gives %d", _i, (int)last.ret);
+	ck_assert_msg((last.arg & O_ACCMODE) == O_WRONLY, "kind %d: flags %#x", _i, (unsigned int)last.arg);
+	ck_assert_msg(!(last.arg & O_NONBLOCK), "kind %d: it does not block", _i);
+	ck_assert_msg(!last.cookie, "kind %d: write() gives %u", _i, last.cookie);
+	if (_i == FILE_BOTH || _i == FILE_APPEND || _i == FILE_WRITE || _i == NOT_OURS)
+		put(error_fd, "vmm\n"); /* by the VMM's own descriptor */
+	if (words_of[_i]) {
+		fcntl(other_end, F_SETFL, fcntl(other_end, F_GETFL) | O_NONBLOCK);
+		n = read(other_end, got, sizeof(got) - 1);
+		got[n < 0 ? 0 : n] = 0;
+		ck_assert_msg(!strcmp(got, words_of[_i]), "kind %d: '%s'", _i, got);
+	}
+	unlink(error_file);
+	close(sock);
+	sock = -1;
+	ck_assert_int_eq(end_status(), 17);
+}
+END_TEST
+
 START_TEST(not_dumpable)
 {
 	char path[64];
@@ -501,6 +639,7 @@ int main(void)
 	tcase_add_test(tc, empty_root);
 	tcase_add_test(tc, mounts_stay_inside);
 	tcase_add_test(tc, descriptors);
+	tcase_add_loop_test(tc, standard_error, 0, KINDS);
 	tcase_add_test(tc, not_dumpable);
 	tcase_add_test(tc, limits);
 	tcase_add_test(tc, ordinary_user);
