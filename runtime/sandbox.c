@@ -271,9 +271,27 @@ static void load_filter(enum sandbox_role role)
 
 /* ---- two processes ---- */
 
+/* Who made the socket, which is the VMM; -1: it lives in another PID namespace. */
+static int open_peer(int control_fd)
+{
+	struct ucred peer = { 0 };
+	socklen_t size = sizeof(peer);
+	int fd;
+
+	if (getsockopt(control_fd, SOL_SOCKET, SO_PEERCRED, &peer, &size))
+		fail("the VMM's process");
+	if (peer.pid <= 0)
+		return -1;
+	fd = syscall(SYS_pidfd_open, peer.pid, 0);
+	if (fd < 0)
+		fail("the VMM's process");
+	return fd;
+}
+
 static void become_waiter(const struct sandbox *sandbox, int child, int link)
 {
-	int pidfd = syscall(SYS_pidfd_open, child, 0);
+	int pidfd = syscall(SYS_pidfd_open, child, 0), peer = open_peer(sandbox->control_fd);
+	bool bound;
 	char ready;
 
 	if (pidfd < 0)
@@ -283,12 +301,13 @@ static void become_waiter(const struct sandbox *sandbox, int child, int link)
 	drop_capabilities();
 	limit_resources(sandbox);
 	refuse_executable_mappings();
-	/* The child is bound to our life now; tell it who it is. No answer: it is gone, as waiter_run() will see. */
-	if (read(link, &ready, 1) == 1 && write(link, &child, sizeof(child)) != sizeof(child))
-		fail("waiter");
-	close(link);
+	/* The child is bound to our life now; tell it who it is, once we are locked in, too: the link stays open, nothing hangs on it.
+	 * No answer: it is gone, as waiter_run() will see. */
+	bound = read(link, &ready, 1) == 1;
 	load_filter(SANDBOX_WAITER);
-	waiter_run(pidfd, sandbox->control_fd);
+	if (bound && write(link, &child, sizeof(child)) != sizeof(child))
+		fail("waiter");
+	waiter_run(pidfd, sandbox->control_fd, peer);
 }
 
 static void split(struct sandbox *sandbox)

@@ -30,16 +30,21 @@ static int wait_for(struct pollfd *fds, unsigned int count, int timeout)
 	return ready;
 }
 
-_Noreturn void waiter_run(int pidfd, int control_fd)
+_Noreturn void waiter_run(int pidfd, int control_fd, int peer_pidfd)
 {
-	/* events 0: only POLLHUP and POLLERR are reported. A parent-death signal would not do: it is
-	 * tied to the thread of the VMM that started us, not to the VMM. */
-	struct pollfd fds[2] = { { .fd = pidfd, .events = POLLIN }, { .fd = control_fd, .events = 0 } };
+	/* events 0: only POLLHUP and POLLERR are reported. The socket alone would not do: its other end can be kept open by others,
+	 * by a shadow that was given it, or it lies in a message that nobody takes. Nor would a parent-death signal: it is tied to the
+	 * thread of the VMM that started us, not to the VMM. */
+	struct pollfd fds[3] = {
+		{ .fd = pidfd, .events = POLLIN },
+		{ .fd = control_fd, .events = 0 },
+		{ .fd = peer_pidfd, .events = POLLIN }, /* -1: looked at by nobody */
+	};
 	struct words words = { 0 };
 	siginfo_t info;
 
 	memset(&info, 0, sizeof(info));
-	wait_for(fds, 2, -1);
+	wait_for(fds, 3, -1);
 	if (!fds[0].revents && !wait_for(fds, 1, GRACE_MS))
 		syscall(SYS_pidfd_send_signal, pidfd, SIGKILL, NULL, 0);
 	while (syscall(SYS_waitid, P_PIDFD, pidfd, &info, WEXITED, NULL) < 0)
@@ -47,7 +52,7 @@ _Noreturn void waiter_run(int pidfd, int control_fd)
 			_exit(SANDBOX_EXIT_FAILED);
 	if (info.si_code == CLD_EXITED)
 		_exit(info.si_status);
-	if (fds[1].revents) /* nobody to tell */
+	if (fds[1].revents || fds[2].revents) /* nobody to tell */
 		_exit(SANDBOX_EXIT_SIGNAL + info.si_status);
 	words_add(&words, "killed by signal ");
 	words_add_number(&words, info.si_status, 10);

@@ -625,6 +625,62 @@ START_TEST(deaf_shadow)
 }
 END_TEST
 
+/* A VMM that gives its shadow the VMM's own end of the socket, in messages that are taken or not, and dies: its shadow ends all the same. */
+static void last_acts_of_vmm(int report, bool answered)
+{
+	static char data[32768];
+	struct channel_msg msg = { .version = CHANNEL_VERSION, .kind = CHANNEL_VM, .size = sizeof(data) };
+	struct iovec iov[2] = { { &msg, sizeof(msg) }, { data, sizeof(data) } };
+	union {
+		char space[CMSG_SPACE(sizeof(int))];
+		struct cmsghdr head;
+	} control = { .head = { CMSG_LEN(sizeof(int)), SOL_SOCKET, SCM_RIGHTS } };
+	struct msghdr hdr = {
+		.msg_iov = iov, .msg_iovlen = 2, .msg_control = &control, .msg_controllen = sizeof(control)
+	};
+	struct pollfd poll_reply;
+	int sent = 0;
+
+	start_as("serve", NULL, 0);
+	poll_reply = (struct pollfd) { .fd = sock, .events = POLLIN };
+	if (next_message() != CHANNEL_HELLO)
+		_exit(1);
+	memcpy(CMSG_DATA(&control.head), &sock, sizeof(sock));
+	do {
+		while (sendmsg(sock, &hdr, MSG_DONTWAIT) > 0)
+			sent++;
+		if (answered) {
+			if (poll(&poll_reply, 1, 5000) != 1)
+				_exit(2);
+			break;
+		}
+		usleep(100000); /* until the shadow waits in its reply, and takes no more */
+	} while (sendmsg(sock, &hdr, MSG_DONTWAIT) > 0 && sent++ < 1000);
+	_exit(write(report, &hello.pid, sizeof(hello.pid)) == sizeof(hello.pid) && sent ? 0 : 3);
+}
+
+START_TEST(socket_kept_open)
+{
+	int report[2], status, tries = 0;
+	pid_t vmm;
+
+	ck_assert_int_eq(pipe2(report, O_CLOEXEC), 0);
+	vmm = fork();
+	ck_assert_int_ge(vmm, 0);
+	if (!vmm)
+		last_acts_of_vmm(report[1], _i == 0);
+	ck_assert_int_eq(waitpid(vmm, &status, 0), vmm);
+	ck_assert_msg(WIFEXITED(status) && !WEXITSTATUS(status), "status %#x", status);
+	ck_assert_int_eq(read(report[0], &hello.pid, sizeof(hello.pid)), sizeof(hello.pid));
+	while (process_lives(hello.pid) && tries++ < 1000)
+		nanosleep(&(struct timespec) { .tv_nsec = 10000000 }, NULL);
+	if (process_lives(hello.pid)) {
+		kill(hello.pid, SIGKILL);
+		ck_abort_msg("the shadow lives on without its VMM");
+	}
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("sandbox");
@@ -650,6 +706,7 @@ int main(void)
 	tcase_add_test(tc, killed_shadow);
 	tcase_add_test(tc, killed_waiter);
 	tcase_add_test(tc, deaf_shadow);
+	tcase_add_loop_test(tc, socket_kept_open, 0, 2);
 	suite_add_tcase(suite, tc);
 	runner = srunner_create(suite);
 	srunner_run_all(runner, CK_NORMAL);
