@@ -125,20 +125,19 @@ static void expect_passes(const struct call *call)
 
 /* ---- what passes ---- */
 
-#define EVERY_THREAD(role)                                                                                     \
-	{ role, SYS_sched_yield, { 0 }, 0 }, { role, SYS_write, { -1 }, -EBADF },                              \
-		{ role, SYS_futex, { 0, FUTEX_WAKE, 1 }, ANY }, { role, SYS_clock_gettime, { 0 }, ANY },       \
-		{ role, SYS_munmap, { 1, 1 }, -EINVAL }, { role, SYS_madvise, { 1, 1, -1 }, -EINVAL },         \
-		{ role, SYS_rt_sigprocmask, { -1, 0, 0, 8 }, ANY }, { role, SYS_restart_syscall, { 0 }, ANY }, \
-		{ role, SYS_exit_group, { PASSES }, ANY },                                                     \
-	{                                                                                                      \
-		role, SYS_exit, { PASSES }, ANY                                                                \
+#define EVERY_THREAD(role)                                                                                        \
+	{ role, SYS_sched_yield, { 0 }, 0 }, { role, SYS_write, { -1 }, -EBADF },                                 \
+		{ role, SYS_futex, { 0, FUTEX_WAKE, 1 }, ANY }, { role, SYS_clock_gettime, { 0 }, ANY },          \
+		{ role, SYS_munmap, { 1, 1 }, -EINVAL }, { role, SYS_madvise, { 1, 1, MADV_DONTNEED }, -EINVAL }, \
+		{ role, SYS_writev, { -1 }, -EBADF }, { role, SYS_rt_sigprocmask, { -1, 0, 0, 8 }, ANY },         \
+		{ role, SYS_restart_syscall, { 0 }, ANY }, { role, SYS_exit_group, { PASSES }, ANY },             \
+	{                                                                                                         \
+		role, SYS_exit, { PASSES }, ANY                                                                   \
 	}
 
 static const struct call passing[] = {
 	EVERY_THREAD(SANDBOX_CONTROL),
 	{ SANDBOX_CONTROL, SYS_recvmsg, { -1 }, -EBADF },
-	{ SANDBOX_CONTROL, SYS_sendmsg, { -1 }, -EBADF },
 	{ SANDBOX_CONTROL, SYS_ioctl, { -1, (long)UMBRA_INFO }, -EBADF },
 	{ SANDBOX_CONTROL, SYS_ioctl, { -1, (long)UMBRA_CREATE_VM }, -EBADF },
 	{ SANDBOX_CONTROL, SYS_ioctl, { -1, (long)UMBRA_VM_SET_REGION }, -EBADF },
@@ -150,12 +149,14 @@ static const struct call passing[] = {
 	{ SANDBOX_CONTROL, SYS_brk, { 0 }, ANY },
 	{ SANDBOX_CONTROL, SYS_mremap, { 0 }, -ENOMEM },
 	{ SANDBOX_CONTROL, SYS_clone3, { 0 }, -ENOSYS },
-	{ SANDBOX_CONTROL, SYS_prctl, { PR_SET_NAME, -1 }, -EFAULT },
 	{ SANDBOX_CONTROL, SYS_seccomp, { SECCOMP_SET_MODE_FILTER, 0, 0 }, -EFAULT },
 	{ SANDBOX_CONTROL, SYS_close, { -1 }, -EBADF },
 	{ SANDBOX_CONTROL, SYS_fcntl, { -1, F_GET_SEALS }, -EBADF },
 	{ SANDBOX_CONTROL, SYS_fstat, { -1 }, -EBADF },
-	{ SANDBOX_CONTROL, SYS_newfstatat, { -1, 0, 0, AT_EMPTY_PATH }, ANY },
+	{ SANDBOX_CONTROL, SYS_fcntl, { -1, F_GETFL }, -EBADF },
+	{ SANDBOX_CONTROL, SYS_madvise, { 1, 1, MADV_HUGEPAGE }, -EINVAL },
+	{ SANDBOX_CONTROL, SYS_madvise, { 1, 1, 102 /* MADV_GUARD_INSTALL */ }, -EINVAL },
+	{ SANDBOX_CONTROL, SYS_madvise, { 1, 1, 103 /* MADV_GUARD_REMOVE */ }, -EINVAL },
 	{ SANDBOX_CONTROL, SYS_epoll_create1, { -1 }, -EINVAL },
 	{ SANDBOX_CONTROL, SYS_epoll_ctl, { -1, 2, -1 }, -EBADF },
 	{ SANDBOX_CONTROL, SYS_eventfd2, { 0, -1 }, -EINVAL },
@@ -167,6 +168,8 @@ static const struct call passing[] = {
 	{ SANDBOX_EVENT, SYS_ioctl, { -1, (long)UMBRA_VCPU_KICK }, -EBADF },
 	EVERY_THREAD(SANDBOX_VCPU),
 	{ SANDBOX_VCPU, SYS_lseek, { -1 }, -EBADF },
+	{ SANDBOX_VCPU, SYS_madvise, { 1, 1, 23 /* MADV_POPULATE_WRITE */ }, -EINVAL },
+	{ SANDBOX_VCPU, SYS_madvise, { 1, 1, 25 /* MADV_COLLAPSE */ }, -EINVAL },
 	{ SANDBOX_VCPU, SYS_ioctl, { -1, (long)UMBRA_VCPU_KICK }, -EBADF },
 	{ SANDBOX_WAITER, SYS_poll, { 0, 0, 0 }, 0 },
 	{ SANDBOX_WAITER, SYS_waitid, { 99 }, ANY },
@@ -211,6 +214,8 @@ static const struct call never[] = {
 	{ 0, SYS_connect, { 0 }, 0 },
 	{ 0, SYS_bind, { 0 }, 0 },
 	{ 0, SYS_sendto, { 0 }, 0 },
+	{ 0, SYS_sendmsg, { -1 }, 0 }, /* descriptors could be in it */
+	{ 0, SYS_sendmmsg, { -1 }, 0 },
 	{ 0, SYS_io_uring_setup, { 0 }, 0 },
 	{ 0, SYS_bpf, { 0 }, 0 },
 	{ 0, SYS_perf_event_open, { 0 }, 0 },
@@ -222,6 +227,7 @@ static const struct call never[] = {
 	{ 0, SYS_init_module, { 0 }, 0 },
 	{ 0, SYS_personality, { 0x0400000 }, 0 },
 	{ 0, SYS_prctl, { PR_SET_DUMPABLE, 1 }, 0 },
+	{ 0, SYS_prctl, { PR_SET_NAME }, 0 },
 	{ 0, SYS_prctl, { PR_SET_SECCOMP, 2 }, 0 },
 	{ 0, SYS_arch_prctl, { 0 }, 0 },
 	{ 0, SYS_setrlimit, { 0 }, 0 },
@@ -232,9 +238,20 @@ static const struct call never[] = {
 	{ 0, SYS_pkey_mprotect, { 0, 4096, PROT_EXEC }, 0 },
 	{ 0, SYS_shmat, { 0 }, 0 },
 	{ 0, SYS_seccomp, { SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_NEW_LISTENER }, 0 },
+	{ 0, SYS_mmap, { 0, 2 << 20, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB, -1 }, 0 },
+	{ 0, SYS_madvise, { 0, 4096, MADV_MERGEABLE }, 0 },
+	{ 0, SYS_madvise, { 0, 4096, MADV_PAGEOUT }, 0 },
+	{ 0, SYS_madvise, { 0, 4096, MADV_REMOVE }, 0 },
+	{ 0, SYS_fcntl, { 2, F_GETFD }, 0 },
 	{ 0, SYS_fcntl, { 2, F_SETFD }, 0 },
+	{ 0, SYS_fcntl, { 2, F_SETFL, 0 }, 0 }, /* the VMM's own open files */
+	{ 0, SYS_fcntl, { 2, F_SETFL, O_NONBLOCK }, 0 },
+	{ 0, SYS_fcntl, { 2, F_DUPFD_CLOEXEC }, 0 },
 	{ 0, SYS_fcntl, { 2, F_SETOWN }, 0 },
 	{ 0, SYS_newfstatat, { AT_FDCWD, 0, 0, 0 }, 0 },
+	{ 0, SYS_newfstatat, { AT_FDCWD, (long)"/etc/passwd", 0, AT_EMPTY_PATH }, 0 },
+	{ 0, SYS_statx, { AT_FDCWD }, 0 },
+	{ 0, SYS_sched_getaffinity, { 1 }, 0 },
 	{ 0, SYS_ioctl, { 2, 0x5412 /* TIOCSTI */ }, 0 },
 	{ 0, SYS_ioctl, { 2, 0x541c /* TIOCLINUX */ }, 0 },
 	{ 0, SYS_ioctl, { 2, (long)KVM_CREATE_VM }, 0 },
@@ -261,20 +278,19 @@ END_TEST
 static const struct call not_this_one[] = {
 	{ SANDBOX_VCPU, SYS_read, { 0 }, 0 },
 	{ SANDBOX_VCPU, SYS_recvmsg, { 0 }, 0 },
-	{ SANDBOX_VCPU, SYS_sendmsg, { 0 }, 0 },
+	{ SANDBOX_VCPU, SYS_madvise, { 0, 4096, MADV_HUGEPAGE }, 0 },
 	{ SANDBOX_VCPU, SYS_close, { 0 }, 0 },
 	{ SANDBOX_VCPU, SYS_mmap, { 0, 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1 }, 0 },
 	{ SANDBOX_VCPU, SYS_mprotect, { 0, 4096, PROT_READ }, 0 },
 	{ SANDBOX_VCPU, SYS_clone, { THREAD_FLAGS }, 0 },
 	{ SANDBOX_VCPU, SYS_seccomp, { SECCOMP_SET_MODE_FILTER }, 0 },
 	{ SANDBOX_VCPU, SYS_epoll_ctl, { 0 }, 0 },
-	{ SANDBOX_VCPU, SYS_prctl, { PR_SET_NAME }, 0 },
 	{ SANDBOX_VCPU, SYS_brk, { 0 }, 0 },
 	{ SANDBOX_VCPU, SYS_ioctl, { 2, (long)UMBRA_CREATE_VM }, 0 },
 	{ SANDBOX_VCPU, SYS_ioctl, { 2, (long)UMBRA_VM_SET_REGION }, 0 },
 	{ SANDBOX_EVENT, SYS_lseek, { 0 }, 0 },
 	{ SANDBOX_EVENT, SYS_recvmsg, { 0 }, 0 },
-	{ SANDBOX_EVENT, SYS_sendmsg, { 0 }, 0 },
+	{ SANDBOX_EVENT, SYS_madvise, { 0, 4096, 25 /* MADV_COLLAPSE */ }, 0 },
 	{ SANDBOX_EVENT, SYS_mmap, { 0, 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1 }, 0 },
 	{ SANDBOX_EVENT, SYS_epoll_ctl, { 0 }, 0 },
 	{ SANDBOX_EVENT, SYS_clone, { THREAD_FLAGS }, 0 },
