@@ -366,6 +366,11 @@ void sandbox_enter(struct sandbox *sandbox)
 	drop_capabilities();
 	limit_resources(sandbox);
 	refuse_executable_mappings();
+	if (sandbox->prepare) {
+		errno = -sandbox->prepare();
+		if (errno)
+			fail("event set");
+	}
 	load_filter(SANDBOX_CONTROL);
 }
 

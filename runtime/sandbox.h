@@ -17,6 +17,7 @@ enum sandbox_role {
 struct sandbox {
 	int control_fd;		 /* socket to the glue: stays open in both processes */
 	int device_fd;		 /* /dev/umbra: stays open in the shadow; -1: none (tests) */
+	int (*prepare)(void);	 /* called last before the filter; < 0: -errno, ends the process; NULL: none */
 	bool require_namespaces; /* in: a namespace that cannot be had ends the process */
 	unsigned int namespaces; /* out: CLONE_NEW* bits in force */
 	unsigned int pid;	 /* out: this process as the parent of the waiter sees it */

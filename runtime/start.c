@@ -152,6 +152,7 @@ int main(int argc, char **argv)
 		sandbox_die("started with libumbra-kvm.so preloaded: the starter must clear LD_PRELOAD");
 	sandbox.control_fd = options.fd;
 	sandbox.require_namespaces = options.require_namespaces || (required && !strcmp(required, "1"));
+	sandbox.prepare = shadow_prepare;
 	sandbox.device_fd = start_open_device(options.device, &info, text, sizeof(text));
 	if (sandbox.device_fd < 0)
 		sandbox_die(text);

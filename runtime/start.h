@@ -10,6 +10,7 @@ struct shim;
 
 /* shadow/control.c: serves the glue until it closes its end of the socket. Returns the process's exit status. */
 int shadow_main(int control_fd, struct shim *shim);
+int shadow_prepare(void); /* makes what can be made without a filter only; 0 or -errno */
 
 /* Opens the device and checks that it speaks our ABI: a descriptor, or -1 and the reason in text. */
 int start_open_device(const char *path, struct umbra_info *info, char *text, size_t size);

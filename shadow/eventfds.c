@@ -168,23 +168,37 @@ static void *event_thread(void *opaque)
 	return NULL;
 }
 
-static int events_open(struct eventfds *events)
+/* What a shadow cannot make any more once its filter is on: with many sets it could use up what all processes of its user may watch. */
+static int ready_epoll = -1, ready_wake = -1;
+
+static int set_make(int *epoll, int *wake)
 {
 	struct epoll_event event = { .events = EPOLLIN, .data.u64 = TAG_WAKE };
 
-	events->epoll = epoll_create1(EPOLL_CLOEXEC);
-	events->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (events->epoll < 0 || events->wake_fd < 0 ||
-	    epoll_ctl(events->epoll, EPOLL_CTL_ADD, events->wake_fd, &event))
-		return -errno;
+	*epoll = epoll_create1(EPOLL_CLOEXEC);
+	*wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	return *epoll < 0 || *wake < 0 || epoll_ctl(*epoll, EPOLL_CTL_ADD, *wake, &event) ? -errno : 0;
+}
+
+int shadow_prepare(void)
+{
+	return set_make(&ready_epoll, &ready_wake);
+}
+
+static int events_open(struct eventfds *events)
+{
+	if (ready_epoll < 0) /* tests */
+		return set_make(&events->epoll, &events->wake_fd);
+	events->epoll = ready_epoll;
+	events->wake_fd = ready_wake;
 	return 0;
 }
 
 static void events_free(struct eventfds *events)
 {
-	if (events->epoll >= 0)
+	if (events->epoll >= 0 && events->epoll != ready_epoll)
 		close(events->epoll);
-	if (events->wake_fd >= 0)
+	if (events->wake_fd >= 0 && events->wake_fd != ready_wake)
 		close(events->wake_fd);
 	free(events);
 }

@@ -356,6 +356,13 @@ START_TEST(bell)
 }
 END_TEST
 
+/* As a shadow, which can make no set once its filter is on. */
+static void setup_prepared(void)
+{
+	ck_assert_int_eq(shadow_prepare(), 0);
+	setup();
+}
+
 static void setup_without_thread(void)
 {
 	fake_no_event_thread = true;
@@ -516,6 +523,7 @@ static Suite *suite(void)
 {
 	Suite *s = suite_create("eventfds");
 	TCase *c = tcase_create("eventfds"), *without = tcase_create("without a thread");
+	TCase *prepared = tcase_create("prepared");
 
 	tcase_add_checked_fixture(c, setup, NULL);
 	tcase_add_loop_test(c, irqfd_raises, 0, 2);
@@ -533,6 +541,10 @@ static Suite *suite(void)
 	tcase_add_test(c, ioevent_many);
 	suite_add_tcase(s, c);
 	suite_add_tcase(s, without);
+	tcase_add_checked_fixture(prepared, setup_prepared, NULL);
+	tcase_add_loop_test(prepared, irqfd_raises, 0, 2);
+	tcase_add_test(prepared, kick);
+	suite_add_tcase(s, prepared);
 	return s;
 }
 

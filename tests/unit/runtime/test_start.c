@@ -32,10 +32,10 @@ static int run_shadow(char **argv, const char *preload)
 	pid = fork();
 	ck_assert_int_ge(pid, 0);
 	if (!pid) {
+		dup2(pipes[1], 1); /* first: one of them could be 7 */
+		dup2(pipes[1], 2);
 		dup2(pair[1], 7);
 		fcntl(7, F_SETFD, 0);
-		dup2(pipes[1], 1);
-		dup2(pipes[1], 2);
 		if (preload)
 			setenv("LD_PRELOAD", preload, 1);
 		execv(SHADOW, argv);
