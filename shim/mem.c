@@ -44,14 +44,23 @@ static void vm_flush(struct vm *vm)
 	}
 }
 
-/* Zaps and counts. Holds T. */
-static void vm_zap(struct vm *vm, __u64 gpa, __u64 end)
+/* Zaps and counts, piece by piece. Nothing can be filled in again meanwhile: the caller sees to that. */
+static void vm_zap(struct vm *vm, __u64 gpa, __u64 end, bool may_sleep)
 {
-	long before = vm->pt.leaves;
+	__u64 next;
+	long before;
 
-	if (pt_zap(&vm->pt, gpa, end))
-		vm_flush(vm);
-	atomic_long_sub(before - vm->pt.leaves, &stat_pages);
+	for (; gpa < end; gpa = next) {
+		next = min(end, (gpa & ~(PT_PIECE - 1)) + PT_PIECE);
+		spin_lock(&vm->pt_lock);
+		before = vm->pt.leaves;
+		if (pt_zap(&vm->pt, gpa, next))
+			vm_flush(vm);
+		atomic_long_sub(before - vm->pt.leaves, &stat_pages);
+		spin_unlock(&vm->pt_lock);
+		if (may_sleep)
+			cond_resched();
+	}
 }
 
 static bool region_invalidate(struct mmu_interval_notifier *notifier, const struct mmu_notifier_range *range,
@@ -62,11 +71,11 @@ static bool region_invalidate(struct mmu_interval_notifier *notifier, const stru
 	__u64 end = min_t(__u64, range->end, region->arg.addr + region->arg.size);
 
 	spin_lock(&region->vm->pt_lock);
-	mmu_interval_set_seq(notifier, seq);
+	mmu_interval_set_seq(notifier, seq); /* from here on no fill succeeds */
+	spin_unlock(&region->vm->pt_lock);
 	if (start < end)
 		vm_zap(region->vm, region->arg.gpa + (start - region->arg.addr),
-		       region->arg.gpa + (end - region->arg.addr));
-	spin_unlock(&region->vm->pt_lock);
+		       region->arg.gpa + (end - region->arg.addr), mmu_notifier_range_blockable(range));
 	return true;
 }
 
@@ -112,9 +121,7 @@ static void region_remove(struct vm *vm, int at)
 	memmove(&vm->region[at], &vm->region[at + 1], (vm->regions - at) * sizeof(vm->region[0]));
 	memmove(&vm->range[at], &vm->range[at + 1], (vm->regions - at) * sizeof(vm->range[0]));
 	/* First zap (nothing can be filled in while R is held), then stop listening: no page goes unheard between. */
-	spin_lock(&vm->pt_lock);
-	vm_zap(vm, region->arg.gpa, region->arg.gpa + region->arg.size);
-	spin_unlock(&vm->pt_lock);
+	vm_zap(vm, region->arg.gpa, region->arg.gpa + region->arg.size, true);
 	mmu_interval_notifier_remove(&region->notifier);
 	region_free(region);
 }
@@ -170,7 +177,7 @@ long vm_set_region(struct vm *vm, const struct umbra_region *arg)
 long vm_get_dirty(struct vm *vm, const struct umbra_dirty *arg)
 {
 	struct region *region;
-	unsigned long *bits, page;
+	unsigned long *bits, *dirty, page;
 	bool flush = false;
 	size_t bytes;
 	int at;
@@ -185,27 +192,28 @@ long vm_get_dirty(struct vm *vm, const struct umbra_dirty *arg)
 	if (r)
 		goto out;
 	bytes = BITS_TO_LONGS(arg->pages) * sizeof(long);
+	dirty = region->dirty + BIT_WORD(arg->first_page);
 	bits = kvzalloc(bytes, GFP_KERNEL_ACCOUNT);
 	if (!bits) {
 		r = -ENOMEM;
 		goto out;
 	}
 	spin_lock(&vm->pt_lock);
-	memcpy(bits, region->dirty + BIT_WORD(arg->first_page), bytes);
-	memset(region->dirty + BIT_WORD(arg->first_page), 0, bytes);
+	memcpy(bits, dirty, bytes);
+	spin_unlock(&vm->pt_lock);
+	/* Bits are cleared when the caller has them: nothing is lost. What is written until then it reads after this call. */
+	if (copy_to_user(u64_to_user_ptr(arg->bitmap), bits, bytes)) {
+		r = -EFAULT;
+		goto free;
+	}
+	spin_lock(&vm->pt_lock);
+	bitmap_andnot(dirty, dirty, bits, arg->pages);
 	for_each_set_bit(page, bits, arg->pages) flush |=
 		pt_write_protect(&vm->pt, region->arg.gpa + ((arg->first_page + page) << PAGE_SHIFT));
 	if (flush)
 		vm_flush(vm);
 	spin_unlock(&vm->pt_lock);
-	if (copy_to_user(u64_to_user_ptr(arg->bitmap), bits, bytes)) {
-		/* Nothing is lost: the bits go back. */
-		spin_lock(&vm->pt_lock);
-		bitmap_or(region->dirty + BIT_WORD(arg->first_page), region->dirty + BIT_WORD(arg->first_page), bits,
-			  arg->pages);
-		spin_unlock(&vm->pt_lock);
-		r = -EFAULT;
-	}
+free:
 	kvfree(bits);
 out:
 	up_read(&vm->region_lock);

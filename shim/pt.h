@@ -24,6 +24,7 @@
 #define PT_ENTRIES 512
 #define PT_PAGE 4096ULL
 #define PT_HUGE (PT_PAGE * PT_ENTRIES)
+#define PT_PIECE (PT_HUGE * PT_ENTRIES) /* what is zapped in one go */
 #define PT_ADDR_MASK 0x000ffffffffff000ULL
 
 /* Bits of entries; the only ones besides the address that are ever installed. */

@@ -26,6 +26,7 @@ static int model_rdmsr_safe(u32 msr, u64 *value)
 #define rdmsrl(msr, value) ((void)((value) = nondet_u64()))
 #undef rdmsrl_safe
 #define rdmsrl_safe(msr, value) model_rdmsr_safe(msr, value)
+#define __rdmsr(msr) nondet_u64()
 #define rdtsc() nondet_tsc()
 
 /* Shared memory: whatever is read, at any time. */

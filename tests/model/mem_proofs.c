@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-/* Proof about the table of regions in shim/mem.c, with models of what it asks the kernel for. */
+/* Proofs about the table of regions in shim/mem.c and about what is zapped, with models of what it asks the kernel for. */
 #include "umbra_abi.h"
 #undef UMBRA_MAX_REGIONS
 #define UMBRA_MAX_REGIONS 4 /* a small table */
@@ -76,6 +76,15 @@ static void model_remove(struct mmu_interval_notifier *notifier)
 				to_[i_] = copy_[i_];                               \
 	} while (0)
 
+#undef min
+#define min(a, b) ((a) < (b) ? (a) : (b))
+#undef cond_resched
+#define cond_resched() 0
+static __u64 piece = 1ULL << 62;
+#undef PT_PIECE
+#define PT_PIECE piece /* any size, for the table */
+static __u64 zap_from, zap_end, zap_to, zap_most; /* one call of vm_zap(): what it shall cover, and how far it is */
+
 #include "mem.c"
 #include "check.c"
 
@@ -86,6 +95,9 @@ atomic_long_t stat_pages;
 /* pt_zap() and the flush: proved in pt_proofs.c and tested. Here: of what, and when. */
 bool pt_zap(struct pt *pt, __u64 start, __u64 end)
 {
+	PROVE(!zap_most || (start == zap_to && start < end && end <= zap_end && end - start <= zap_most),
+	      "from where the piece before ended, not too much, nothing beyond");
+	zap_to = end;
 	for (int i = 0; i <= OLD; i++)
 		if (start == pool[i].arg.gpa && end == start + pool[i].arg.size)
 			zapped_at[i] = ++events;
@@ -123,7 +135,7 @@ static bool table_good(void)
  * CBMC: KERNEL --unwind 5
  * MUTATION mem.c: s/range_place\(vm->range, vm->regions, old, arg->gpa, arg->size\)/range_place(vm->range, 0, old, arg->gpa, arg->size)/
  * MUTATION mem.c: s/at = range_place\(vm->range, vm->regions, -1, [^;]+/at = vm->regions/
- * MUTATION mem.c: s/vm_zap\(vm, region->arg\.gpa, region->arg\.gpa \+ region->arg\.size\);/;/
+ * MUTATION mem.c: s/vm_zap\(vm, region->arg\.gpa, region->arg\.gpa \+ region->arg\.size, true\);/;/
  * MUTATION mem.c: s/if \(!r && old >= 0\)/if (old >= 0)/
  */
 void set_region_proof(void)
@@ -174,4 +186,24 @@ void set_region_proof(void)
 	PROVE(any == old ? zapped_at[any] && removed_at[any] > zapped_at[any] && freed[any]
 			 : !freed[any] && !removed_at[any],
 	      "zapped, then unheard, then freed");
+}
+
+/*
+ * PROOF zap-pieces: what a notifier or a removal wants zapped is zapped: all of it, in order, nothing else, no more than 1 GiB in one go
+ * BOUNDS: up to 3 GiB, from anywhere below 2^47
+ * CBMC: KERNEL --unwind 6
+ * MUTATION mem.c: s/gpa = next\) \{/gpa = next + UMBRA_PAGE_SIZE) {/
+ * MUTATION mem.c: s/next = min\(end, /next = (/
+ * MUTATION mem.c: s/next = min\(end, [^;]+/next = end/
+ */
+void zap_pieces_proof(void)
+{
+	piece = 1ULL << 30;
+	zap_from = nondet_u64();
+	zap_end = nondet_u64();
+	ASSUME(zap_from < zap_end && zap_end <= 1ULL << 47 && zap_end - zap_from <= 3 * piece);
+	zap_to = zap_from;
+	zap_most = piece;
+	vm_zap(&vm, zap_from, zap_end, nondet_bool());
+	PROVE(zap_to == zap_end, "all of it");
 }
