@@ -103,7 +103,7 @@ int hw_init(void);
 void hw_exit(void);
 
 /* vcpu.c */
-extern u64 host_xcr0;
+extern u64 host_xcr0, host_xss; /* host_xss: 0 where a guest cannot use it */
 DECLARE_PER_CPU(u64, host_tsc_aux);
 DECLARE_PER_CPU(struct vcpu *, vcpu_current); /* whose state the hardware of this CPU has */
 int vcpu_create(struct vm *vm);

@@ -111,18 +111,14 @@ static void svm_write_constants(struct vcpu *vcpu)
 	vcpu->dirty = UMBRA_STATE_ALL;
 }
 
-/* No CPU shall take a later vCPU at the same address for this one. */
-static void svm_forget(void *vcpu)
-{
-	if (this_cpu_read(vcpu_current) == vcpu)
-		this_cpu_write(vcpu_current, NULL);
-}
-
 static void svm_vcpu_destroy(struct vcpu *vcpu)
+	int cpu;
 {
 	struct hw_vcpu *hw = vcpu->hw;
 
-	on_each_cpu(svm_forget, vcpu, 1);
+	/* No CPU shall take a later vCPU at the same address for this one. */
+	for_each_possible_cpu (cpu)
+		cmpxchg(per_cpu_ptr(&vcpu_current, cpu), vcpu, NULL);
 	hrtimer_cancel(&hw->timer);
 	free_page((unsigned long)hw->top);
 	free_page((unsigned long)hw->vmcb);
@@ -208,6 +204,8 @@ static int svm_setup(struct limits *limits, __u64 *features)
 	if (cc_platform_has(CC_ATTR_HOST_MEM_ENCRYPT))
 		return shim_refuse("SME is on, which is not supported: boot with mem_encrypt=off", "");
 	svm_asids = cpuid_ebx(0x8000000a);
+	if (boot_cpu_has(X86_FEATURE_XSAVES))
+		rdmsrl(MSR_IA32_XSS, host_xss);
 	if (svm_asids < 2)
 		return shim_refuse("the CPU lacks ", "ASIDs for guests");
 	*features = UMBRA_FEAT_HUGE_2M | (boot_cpu_has(X86_FEATURE_RDTSCP) ? UMBRA_FEAT_RDTSCP : 0) |

@@ -264,7 +264,9 @@ static enum run_result exit_handle(struct vcpu *vcpu)
 	case SVM_EXIT_NPF:
 		return exit_npf(vcpu);
 	case (u32)SVM_EXIT_ERR:
-		this_cpu_write(svm_cpus.asid, svm_asids); /* a flush that was due may not have been done */
+		/* A flush that was due may not have been done. */
+		this_cpu_write(svm_cpus.asid, svm_asids);
+		vcpu->flush_guest = true;
 		return exit_refused(vcpu, UMBRA_BAD_HARDWARE);
 	}
 	vcpu->exit_reason = UMBRA_EXIT_HARDWARE;
@@ -312,6 +314,7 @@ enum run_result svm_vcpu_enter(struct vcpu *vcpu, bool flush)
 	vmcb->save.rax = READ_ONCE(run->gpr[UMBRA_RAX]);
 	vmcb->save.rsp = READ_ONCE(run->gpr[UMBRA_RSP]);
 
+	amd_clear_divider(); /* Zen 1: what the host divided last */
 	svm_enter_guest(run->gpr, __pa(vmcb), __pa(cpu->host), vmcb, cpu->host);
 
 	run->gpr[UMBRA_RAX] = vmcb->save.rax;

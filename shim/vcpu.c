@@ -22,7 +22,7 @@
 
 DEFINE_PER_CPU(struct vcpu *, vcpu_current);
 DEFINE_PER_CPU(u64, host_tsc_aux);
-u64 host_xcr0;
+u64 host_xcr0, host_xss;
 
 static unsigned long thread_flags(void)
 {
@@ -109,10 +109,15 @@ static void registers_host(const struct umbra_run *in)
 		native_wrmsrl(MSR_TSC_AUX, this_cpu_read(host_tsc_aux));
 	if (unlikely(hw_breakpoint_active()))
 		hw_breakpoint_restore();
+	/* SVM alone lets XSAVES pass: no state of the kernel's in a guest's reach. */
+	if (in->cr4 & X86_CR4_OSXSAVE && host_xss)
+		native_wrmsrl(MSR_IA32_XSS, 0);
 }
 
 /*
  * One world switch, or none if there is work for this thread. guest_cpu is announced before the last look at kicks
+	if (in->cr4 & X86_CR4_OSXSAVE && host_xss)
+		native_wrmsrl(MSR_IA32_XSS, host_xss);
  * and at the tables' generation; whoever changes one of them looks at guest_cpu afterwards, so nothing gets lost.
  */
 static enum run_result enter_once(struct vcpu *vcpu)
