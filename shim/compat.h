@@ -6,6 +6,7 @@
 
 #include <linux/mm.h>
 #include <asm/cpufeature.h>
+#include <asm/mce.h>
 #include <asm/msr.h>
 
 static inline void compat_vm_flags(struct vm_area_struct *vma, unsigned long set, unsigned long clear)
@@ -22,6 +23,16 @@ static inline void compat_vm_flags(struct vm_area_struct *vma, unsigned long set
 #else
 #define compat_has_fred() false
 #endif
+
+/* One in a guest is handled as a program's: it may cost this process, but not the machine. (A kernel without has CR4.MCE off.) */
+static inline void compat_machine_check(void)
+{
+#ifdef CONFIG_X86_MCE
+	struct pt_regs regs = { .cs = __USER_CS, .flags = X86_EFLAGS_IF };
+
+	do_machine_check(&regs);
+#endif
+}
 
 /* Zen 5 and later: the host kernel may have chosen this against SRSO attacks by guests. */
 static inline void compat_bp_spec_reduce(bool on)

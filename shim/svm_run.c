@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
+#include "compat.h"
 #include "svm.h"
 
 #include <asm/msr.h>
@@ -259,7 +260,7 @@ static enum run_result exit_handle(struct vcpu *vcpu)
 	case SVM_EXIT_INIT:
 		return RUN_AGAIN; /* the host's own: taken when the global interrupt flag and interrupts went on again */
 	case SVM_EXIT_EXCP_BASE + X86_TRAP_MC:
-		asm volatile("int $18");
+		compat_machine_check();
 		return RUN_AGAIN;
 	case SVM_EXIT_NPF:
 		return exit_npf(vcpu);

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
+#include "compat.h"
 #include "vmx.h"
 
 #include <asm/debugreg.h>
@@ -279,7 +280,7 @@ static bool exit_for_host(u32 info)
 	if ((info & INTR_INFO_INTR_TYPE_MASK) == INTR_TYPE_NMI_INTR)
 		asm volatile("int $2");
 	else if ((u8)info == X86_TRAP_MC)
-		asm volatile("int $18");
+		compat_machine_check();
 	else
 		return false;
 	return true;
@@ -359,7 +360,7 @@ static enum run_result exit_handle(struct vcpu *vcpu, u32 reason)
 	default:
 		if (reason & VMX_EXIT_REASONS_FAILED_VMENTRY) {
 			if ((u16)reason == EXIT_REASON_MCE_DURING_VMENTRY)
-				asm volatile("int $18");
+				compat_machine_check();
 			return exit_refused(vcpu, UMBRA_BAD_HARDWARE, (u16)reason);
 		}
 	}
