@@ -148,7 +148,6 @@ static long dev_ioctl(struct file *file, unsigned int nr, unsigned long arg)
 static const struct file_operations dev_fops = {
 	.owner = THIS_MODULE,
 	.unlocked_ioctl = dev_ioctl,
-	.llseek = noop_llseek,
 };
 
 static struct miscdevice dev = {

@@ -26,15 +26,15 @@ static void pt_dead(struct pt *pt, __u64 *table)
 static void vm_flush(struct vm *vm)
 {
 	struct page *page, *next;
-	int i;
+	struct vcpu *vcpu;
+	int cpu;
 
 	lockdep_assert_held(&vm->pt_lock);
 	WRITE_ONCE(vm->flush_generation, vm->flush_generation + 1);
 	/* Pairs with enter_once: either it sees the new generation before it enters, or we see it in the guest. */
 	smp_mb();
-	for (i = 0; i < UMBRA_MAX_VCPUS; i++) {
-		int cpu = vm->vcpu[i] ? READ_ONCE(vm->vcpu[i]->guest_cpu) : -1;
-
+	list_for_each_entry (vcpu, &vm->vcpus, link) {
+		cpu = READ_ONCE(vcpu->guest_cpu);
 		if (cpu >= 0)
 			smp_call_function_single(cpu, vcpu_leave_guest, NULL, 1);
 	}
@@ -366,6 +366,7 @@ int vm_mem_init(struct vm *vm)
 	init_rwsem(&vm->region_lock);
 	spin_lock_init(&vm->pt_lock);
 	INIT_LIST_HEAD(&vm->dead_tables);
+	INIT_LIST_HEAD(&vm->vcpus);
 	vm->pt.format = shim_ops->pt_format;
 	vm->pt.dead = pt_dead;
 	vm->pt.root = (__u64 *)get_zeroed_page(GFP_KERNEL_ACCOUNT);

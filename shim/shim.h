@@ -30,10 +30,11 @@ struct vm {
 	struct gpa_range range[UMBRA_MAX_REGIONS]; /* R: sorted; range[i] is region[i]'s */
 	struct region *region[UMBRA_MAX_REGIONS];  /* R */
 	spinlock_t pt_lock;
-	struct pt pt;			    /* T */
-	struct list_head dead_tables;	    /* T */
-	unsigned int flush_generation;	    /* T, read under I */
-	struct vcpu *vcpu[UMBRA_MAX_VCPUS]; /* T */
+	struct pt pt;			/* T */
+	struct list_head dead_tables;	/* T */
+	unsigned long flush_generation; /* T, read under I */
+	struct list_head vcpus;		/* T */
+	int vcpu_count;			/* T */
 };
 
 struct vcpu {

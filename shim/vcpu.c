@@ -280,12 +280,10 @@ static int vcpu_mmap(struct file *file, struct vm_area_struct *vma)
 static void vcpu_free(struct vcpu *vcpu)
 {
 	struct vm *vm = vcpu->vm;
-	int i;
 
 	spin_lock(&vm->pt_lock);
-	for (i = 0; i < UMBRA_MAX_VCPUS; i++)
-		if (vm->vcpu[i] == vcpu)
-			vm->vcpu[i] = NULL;
+	vm->vcpu_count -= !list_empty(&vcpu->link);
+	list_del(&vcpu->link);
 	spin_unlock(&vm->pt_lock);
 	if (vcpu->hw)
 		shim_ops->vcpu_destroy(vcpu);
@@ -317,14 +315,14 @@ static const struct file_operations vcpu_fops = {
 
 static int vcpu_enlist(struct vm *vm, struct vcpu *vcpu)
 {
-	int i, r = -ENOSPC;
+	int r = -ENOSPC;
 
 	spin_lock(&vm->pt_lock);
-	for (i = 0; i < UMBRA_MAX_VCPUS && r; i++)
-		if (!vm->vcpu[i]) {
-			vm->vcpu[i] = vcpu;
-			r = 0;
-		}
+	if (vm->vcpu_count < UMBRA_MAX_VCPUS) {
+		list_add(&vcpu->link, &vm->vcpus);
+		vm->vcpu_count++;
+		r = 0;
+	}
 	spin_unlock(&vm->pt_lock);
 	return r;
 }
