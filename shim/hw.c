@@ -6,8 +6,8 @@
 #include <linux/cpuhotplug.h>
 #include <linux/module.h>
 #include <linux/reboot.h>
+#include <linux/pm.h>
 #include <linux/smp.h>
-#include <linux/suspend.h>
 #include <asm/msr.h>
 #include <asm/reboot.h>
 
@@ -19,18 +19,18 @@
 static DEFINE_MUTEX(hw_lock);
 static int hw_users;	  /* under hw_lock */
 static int hotplug_state; /* under hw_lock: > 0 while it is on */
-static bool hw_sleeping;  /* written by the notifiers, one at a time */
+static bool hw_stopped;	  /* for good: the machine goes down */
 static bool emergency_ours;
 DEFINE_PER_CPU(bool, hw_on);
 
-static int hw_enable(void)
+static int hw_cpu_online(unsigned int unused)
 {
 	unsigned long flags;
 	int r = 0;
 
 	local_irq_save(flags);
 	if (!this_cpu_read(hw_on)) {
-		r = shim_ops->cpu_enable();
+		r = READ_ONCE(hw_stopped) ? -EIO : shim_ops->cpu_enable();
 		this_cpu_write(hw_on, !r);
 		if (!r && shim_features & UMBRA_FEAT_RDTSCP)
 			rdmsrl(MSR_TSC_AUX, *this_cpu_ptr(&host_tsc_aux));
@@ -70,12 +70,7 @@ static void hw_emergency(bool on)
 	emergency_ours = on && !kvm_loaded;
 }
 
-static int hw_cpu_online(unsigned int cpu)
-{
-	return READ_ONCE(hw_sleeping) ? 0 : hw_enable();
-}
-
-static int hw_cpu_offline(unsigned int cpu)
+static int hw_cpu_offline(unsigned int unused)
 {
 	hw_disable();
 	return 0;
@@ -88,7 +83,7 @@ static void hw_cpu_disable(void *unused)
 
 static void hw_cpu_enable_again(void *unused)
 {
-	if (hw_enable())
+	if (hw_cpu_online(0))
 		pr_err("cannot switch virtualization on again on CPU %d\n", smp_processor_id());
 }
 
@@ -109,7 +104,8 @@ int hw_get(void)
 		hw_users++;
 	mutex_unlock(&hw_lock);
 	if (r == -EBUSY)
-		pr_warn("another hypervisor holds the virtualization hardware (kvm_intel, kvm_amd or vboxdrv?): end its guests or unload it\n");
+		pr_warn_ratelimited(
+			"another hypervisor holds the virtualization hardware (kvm_intel, kvm_amd or vboxdrv?): end its guests or unload it\n");
 	return r;
 }
 
@@ -124,54 +120,31 @@ void hw_put(void)
 	mutex_unlock(&hw_lock);
 }
 
-static void hw_sleep(void)
+/*
+ * Suspend and hibernation, of the device: no thread runs at that time, so no RUN finds its CPU off. CPUs that come back
+ * before the device does are on already.
+ */
+static int hw_suspend(struct device *unused)
 {
-	WRITE_ONCE(hw_sleeping, true);
 	on_each_cpu(hw_cpu_disable, NULL, 1);
+	return 0;
 }
 
-static void hw_wake(void)
+static int hw_resume(struct device *unused)
 {
-	mutex_lock(&hw_lock);
-	WRITE_ONCE(hw_sleeping, false);
 	if (hw_users)
 		on_each_cpu(hw_cpu_enable_again, NULL, 1);
-	mutex_unlock(&hw_lock);
+	return 0;
 }
 
-/* Firmware and kexec want the CPUs out of virtualization; a RUN meanwhile finds them off and waits for its thread to be frozen. */
-static int hw_pm(struct notifier_block *nb, unsigned long event, void *unused)
-{
-	if (event == PM_HIBERNATION_PREPARE || event == PM_SUSPEND_PREPARE || event == PM_RESTORE_PREPARE)
-		hw_sleep();
-	else /* the PM_POST events */
-		hw_wake();
-	return NOTIFY_DONE;
-}
+struct dev_pm_domain hw_pm = { .ops = { SET_SYSTEM_SLEEP_PM_OPS(hw_suspend, hw_resume) } };
 
+/* Firmware and kexec want the CPUs out of virtualization. */
 static int hw_reboot(struct notifier_block *nb, unsigned long event, void *unused)
 {
-	hw_sleep();
+	WRITE_ONCE(hw_stopped, true);
+	on_each_cpu(hw_cpu_disable, NULL, 1);
 	return NOTIFY_DONE;
 }
 
-static struct notifier_block pm_notifier = { .notifier_call = hw_pm };
-static struct notifier_block reboot_notifier = { .notifier_call = hw_reboot };
-
-int hw_init(void)
-{
-	int r = register_reboot_notifier(&reboot_notifier);
-
-	if (r)
-		return r;
-	r = register_pm_notifier(&pm_notifier);
-	if (r)
-		unregister_reboot_notifier(&reboot_notifier);
-	return r;
-}
-
-void hw_exit(void)
-{
-	unregister_pm_notifier(&pm_notifier);
-	unregister_reboot_notifier(&reboot_notifier);
-}
+struct notifier_block hw_reboot_notifier = { .notifier_call = hw_reboot };

@@ -7,6 +7,8 @@
 #include <linux/fs.h>
 #include <linux/miscdevice.h>
 #include <linux/module.h>
+#include <linux/pm_domain.h>
+#include <linux/reboot.h>
 #include <linux/sched/mm.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
@@ -29,7 +31,7 @@ static int stat_get(char *buffer, const struct kernel_param *kp)
 static const struct kernel_param_ops stat_ops = { .get = stat_get };
 module_param_cb(vms, &stat_ops, &stat_vms, 0444);
 module_param_cb(vcpus, &stat_ops, &stat_vcpus, 0444);
-module_param_cb(pages, &stat_ops, &stat_pages, 0444);
+module_param_cb(pages, &stat_ops, &stat_pages, 0400); /* goes with what guests touch */
 
 static void vm_release_ref(struct kref *ref)
 {
@@ -199,14 +201,16 @@ static int __init umbra_init(void)
 	if (r)
 		return r;
 	r = boot_cpu_has(X86_FEATURE_FSGSBASE)
-		    ? hw_init()
+		    ? register_reboot_notifier(&hw_reboot_notifier)
 		    : shim_refuse("the CPU lacks ", "FSGSBASE (or the kernel was booted with nofsgsbase)");
 	if (r)
 		goto teardown;
 	r = misc_register(&dev);
-	if (!r)
+	if (!r) {
+		dev_pm_domain_set(dev.this_device, &hw_pm);
 		return 0;
-	hw_exit();
+	}
+	unregister_reboot_notifier(&hw_reboot_notifier);
 teardown:
 	shim_ops->teardown();
 	return r;
@@ -215,7 +219,7 @@ teardown:
 static void __exit umbra_exit(void)
 {
 	misc_deregister(&dev);
-	hw_exit();
+	unregister_reboot_notifier(&hw_reboot_notifier);
 	shim_ops->teardown();
 }
 

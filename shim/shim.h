@@ -38,26 +38,27 @@ struct vm {
 };
 
 struct vcpu {
-	unsigned long host_rsp;		 /* VMX's; first: entry.S */
-	struct umbra_run *run;		 /* C: the shared page; of its exit part nothing is ever read */
-	void *vapic;			 /* C: virtual-APIC page, shared */
-	struct vm *vm;			 /* C */
-	struct hw_vcpu *hw;		 /* C: the backend's */
-	atomic_t busy;			 /* a RUN is going on */
-	int kicked;			 /* any thread sets, RUN clears */
-	int guest_cpu;			 /* I writes: CPU this vCPU is in the guest on, -1: none */
-	unsigned int flushed_generation; /* I */
-	struct umbra_run in;		 /* X: the shim's own copy of what was handed in and checked */
-	struct umbra_run next;		 /* X: a copy while it is being checked */
-	__u64 dirty;			 /* X: groups of in that the hardware does not have yet */
-	bool new_controls;		 /* X: the control part of in changed */
-	bool flush_guest;		 /* X: UMBRA_RUN_FLUSH_TLB */
-	struct umbra_event event;	 /* X: to be injected at the next entry, or what the last exit cut short */
-	__u32 exit_reason;		 /* X: RUN_EXIT's and RUN_EMULATE's: UMBRA_EXIT_* */
-	__u64 fault_gpa;		 /* X: RUN_FAULT's */
-	__u32 fault_access;		 /* X */
-	__u64 announced;		 /* X: last byte of the 2 MiB that UMBRA_MEM_FIRST was last said of */
-	struct pt_cache cache;		 /* X */
+	unsigned long host_rsp;		  /* VMX's; first: entry.S */
+	struct umbra_run *run;		  /* C: the shared page; of its exit part nothing is ever read */
+	void *vapic;			  /* C: virtual-APIC page, shared */
+	struct vm *vm;			  /* C */
+	struct list_head link;		  /* T: in vm->vcpus */
+	struct hw_vcpu *hw;		  /* C: the backend's */
+	atomic_t busy;			  /* a RUN is going on */
+	int kicked;			  /* any thread sets, RUN clears */
+	int guest_cpu;			  /* I writes: CPU this vCPU is in the guest on, -1: none */
+	unsigned long flushed_generation; /* I */
+	struct umbra_run in;		  /* X: the shim's own copy of what was handed in and checked */
+	struct umbra_run next;		  /* X: a copy while it is being checked */
+	__u64 dirty;			  /* X: groups of in that the hardware does not have yet */
+	bool new_controls;		  /* X: the control part of in changed */
+	bool flush_guest;		  /* X: UMBRA_RUN_FLUSH_TLB */
+	struct umbra_event event;	  /* X: to be injected at the next entry, or what the last exit cut short */
+	__u32 exit_reason;		  /* X: RUN_EXIT's and RUN_EMULATE's: UMBRA_EXIT_* */
+	__u64 fault_gpa;		  /* X: RUN_FAULT's */
+	__u32 fault_access;		  /* X */
+	__u64 announced;		  /* X: last byte of the 2 MiB that UMBRA_MEM_FIRST was last said of */
+	struct pt_cache cache;		  /* X */
 };
 
 /* What a world switch ended with; for the last two run->exit is filled in. */
@@ -66,6 +67,7 @@ enum run_result {
 	RUN_FAULT, /* second-level fault: fill in, or an exit where that cannot be */
 	RUN_EXIT,
 	RUN_EMULATE, /* an exit, and want_emul's groups with it */
+	RUN_OFF,     /* the hardware was taken away */
 };
 
 /* The vendor's part; one of them is chosen when the module loads. */
@@ -79,8 +81,8 @@ struct shim_ops {
 	void (*cpu_disable)(void);
 	int (*vcpu_create)(struct vcpu *vcpu);
 	void (*vcpu_destroy)(struct vcpu *vcpu);
-	/* Interrupts off. Makes the vCPU's state current on this CPU, vcpu_current says so. -EIO and interrupts on
-	 * where the hardware is off. */
+	/* Interrupts off, may open a window for them. Makes the vCPU's state current on this CPU, vcpu_current says so.
+	 * -EIO where the hardware is off. */
 	int (*vcpu_load)(struct vcpu *vcpu);
 	/* Interrupts off, after vcpu_load. flush: second-level translations changed. */
 	enum run_result (*vcpu_enter)(struct vcpu *vcpu, bool flush);
@@ -100,8 +102,8 @@ int shim_refuse(const char *why, const char *what); /* not to load: says so */
 DECLARE_PER_CPU(bool, hw_on);
 int hw_get(void);
 void hw_put(void);
-int hw_init(void);
-void hw_exit(void);
+extern struct dev_pm_domain hw_pm;
+extern struct notifier_block hw_reboot_notifier;
 
 /* vcpu.c */
 extern u64 host_xcr0, host_xss; /* host_xss: 0 where a guest cannot use it */

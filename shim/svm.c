@@ -85,10 +85,8 @@ static int svm_cpu_enable(void)
 
 static int svm_vcpu_load(struct vcpu *vcpu)
 {
-	if (!this_cpu_read(hw_on)) {
-		local_irq_enable();
+	if (!this_cpu_read(hw_on))
 		return -EIO;
-	}
 	this_cpu_write(vcpu_current, vcpu);
 	/* The guest before must not steer this one's indirect branches. */
 	indirect_branch_prediction_barrier();

@@ -73,8 +73,18 @@ static __u32 run_load(struct vcpu *vcpu)
 /* Makes the vCPU's state current on this CPU. 0: interrupts are off; -EIO: on, and the hardware is off. */
 static int vcpu_load(struct vcpu *vcpu)
 {
-	local_irq_disable();
-	return likely(this_cpu_read(vcpu_current) == vcpu) ? 0 : shim_ops->vcpu_load(vcpu);
+	bool lost;
+
+	for (;;) {
+		local_irq_disable();
+		if (likely(this_cpu_read(vcpu_current) == vcpu) || !shim_ops->vcpu_load(vcpu))
+			return 0;
+		lost = cpu_active(smp_processor_id());
+		local_irq_enable();
+		if (lost)
+			return -EIO;
+		cond_resched(); /* this CPU is on its way offline: the next one */
+	}
 }
 
 static void xcr0_write(u64 xcr0)
@@ -123,11 +133,11 @@ static void registers_host(const struct umbra_run *in)
 static enum run_result enter_once(struct vcpu *vcpu)
 {
 	enum run_result result = RUN_AGAIN;
-	unsigned int generation;
+	unsigned long generation;
 	bool flush;
 
 	if (unlikely(vcpu_load(vcpu)))
-		return RUN_AGAIN;
+		return RUN_OFF;
 	WRITE_ONCE(vcpu->guest_cpu, smp_processor_id());
 	smp_mb(); /* pairs with vm_flush and vcpu_kick */
 	if (likely(!READ_ONCE(vcpu->kicked) && !(thread_flags() & WORK_ANY))) {
@@ -194,6 +204,8 @@ static long run_locked(struct vcpu *vcpu)
 				return run_return(vcpu, UMBRA_EXIT_MEM, in->want | in->want_emul);
 			}
 			break;
+		case RUN_OFF:
+			return -EIO;
 		case RUN_AGAIN:
 			break;
 		}
@@ -202,7 +214,6 @@ static long run_locked(struct vcpu *vcpu)
 			WRITE_ONCE(vcpu->kicked, 0);
 			return run_return(vcpu, UMBRA_EXIT_INTERRUPTED, in->want);
 		}
-		/* Also where virtualization is off on this CPU: it goes offline, or the machine does. */
 		cond_resched();
 	}
 }
@@ -337,6 +348,7 @@ int vcpu_create(struct vm *vm)
 	atomic_long_inc(&stat_vcpus);
 	vcpu->vm = vm;
 	vcpu->guest_cpu = -1;
+	INIT_LIST_HEAD(&vcpu->link);
 	vcpu->run = (void *)get_zeroed_page(GFP_KERNEL_ACCOUNT);
 	vcpu->vapic = (void *)get_zeroed_page(GFP_KERNEL_ACCOUNT);
 	if (vcpu->run && vcpu->vapic)
