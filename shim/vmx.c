@@ -104,6 +104,11 @@ static int vmx_cpu_enable(void)
 		return -EBUSY;
 	if (!vmx_unlocked())
 		return -EIO;
+	/* Only here are they the host's for sure: kvm_intel leaves a guest's in them until its own cpu_disable. */
+	rdmsrl(MSR_STAR, vmx.star);
+	rdmsrl(MSR_LSTAR, vmx.lstar);
+	rdmsrl(MSR_CSTAR, vmx.cstar);
+	rdmsrl(MSR_SYSCALL_MASK, vmx.fmask);
 	intel_pt_handle_vmx(1);
 	cr4_set_bits_irqsoff(X86_CR4_VMXE);
 	if (vmx_insn_vmxon(__pa(this_cpu_read(vmx_region)))) {
@@ -135,43 +140,12 @@ static void vmx_deactivate(void *arg)
 static void vmx_write_host_cpu(struct hw_vcpu *hw)
 {
 	int cpu = smp_processor_id();
-	u64 value;
 
 	vmwrite(HOST_TR_BASE, (unsigned long)&get_cpu_entry_area(cpu)->tss.x86_tss);
 	hw->host_gdt = (unsigned long)get_cpu_gdt_ro(cpu);
 	vmwrite(HOST_GDTR_BASE, hw->host_gdt);
 	vmwrite(HOST_GS_BASE, cpu_kernelmode_gs_base(cpu));
-	rdmsrl(MSR_IA32_SYSENTER_ESP, value);
-	vmwrite(HOST_IA32_SYSENTER_ESP, value);
-}
-
-/* Brings the VMCS here; may open a window for interrupts, in which the CPU may change. */
-static int vmx_vcpu_load(struct vcpu *vcpu)
-{
-	struct hw_vcpu *hw = vcpu->hw;
-	int cpu;
-
-	while ((cpu = READ_ONCE(hw->cpu)) >= 0 && cpu != smp_processor_id()) {
-		local_irq_enable();
-		smp_call_function_single(cpu, vmx_deactivate, hw, 1);
-		local_irq_disable();
-	}
-	if (!this_cpu_read(hw_on)) {
-		local_irq_enable();
-		return -EIO;
-	}
-	vmx_insn_vmptrld(hw->vmcs);
-	this_cpu_write(vcpu_current, vcpu);
-	/* The guest before must not steer this one's indirect branches. */
-	indirect_branch_prediction_barrier();
-	if (hw->cpu < 0) {
-		list_add(&hw->active, this_cpu_ptr(&vmx_active));
-		hw->cpu = smp_processor_id();
-		vmx_write_host_cpu(hw);
-		/* This CPU may hold translations from when the vCPU was here last. (S8) */
-		vcpu->flushed_generation = READ_ONCE(vcpu->vm->flush_generation) - 1;
-	}
-	return 0;
+	vmwrite(HOST_IA32_SYSENTER_ESP, __rdmsr(MSR_IA32_SYSENTER_ESP));
 }
 
 static const u16 zero_fields[] = {
@@ -186,7 +160,6 @@ static void vmx_write_constants(struct vcpu *vcpu)
 {
 	struct hw_vcpu *hw = vcpu->hw;
 	struct desc_ptr idt;
-	u64 value;
 	int i;
 
 	/* Host state that is the same on every CPU. */
@@ -197,14 +170,10 @@ static void vmx_write_constants(struct vcpu *vcpu)
 	vmwrite(HOST_SS_SELECTOR, __KERNEL_DS);
 	vmwrite(HOST_TR_SELECTOR, GDT_ENTRY_TSS * 8);
 	vmwrite(HOST_RIP, (unsigned long)vmx_exit_point);
-	rdmsrl(MSR_IA32_SYSENTER_CS, value);
-	vmwrite(HOST_IA32_SYSENTER_CS, value);
-	rdmsrl(MSR_IA32_SYSENTER_EIP, value);
-	vmwrite(HOST_IA32_SYSENTER_EIP, value);
-	rdmsrl(MSR_IA32_CR_PAT, value);
-	vmwrite(HOST_IA32_PAT, value);
-	rdmsrl(MSR_EFER, value);
-	vmwrite(HOST_IA32_EFER, value);
+	vmwrite(HOST_IA32_SYSENTER_CS, __rdmsr(MSR_IA32_SYSENTER_CS));
+	vmwrite(HOST_IA32_SYSENTER_EIP, __rdmsr(MSR_IA32_SYSENTER_EIP));
+	vmwrite(HOST_IA32_PAT, __rdmsr(MSR_IA32_CR_PAT));
+	vmwrite(HOST_IA32_EFER, __rdmsr(MSR_EFER));
 
 	/* Controls: nothing of this can be changed from outside. (S1) */
 	for (i = 0; i < ARRAY_SIZE(zero_fields); i++)
@@ -230,7 +199,39 @@ static void vmx_write_constants(struct vcpu *vcpu)
 		vmwrite(GUEST_IA32_PERF_GLOBAL_CTRL, 0);
 	vmx_write_controls(vcpu);
 	hw->timer = vmx.timer_bound;
+	hw->filled = true;
 	vcpu->dirty = UMBRA_STATE_ALL;
+}
+
+/* Brings the VMCS here; may open a window for interrupts, in which the CPU may change. */
+static int vmx_vcpu_load(struct vcpu *vcpu)
+{
+	struct hw_vcpu *hw = vcpu->hw;
+	int cpu;
+
+	while ((cpu = READ_ONCE(hw->cpu)) >= 0 && cpu != smp_processor_id()) {
+		local_irq_enable();
+		smp_call_function_single(cpu, vmx_deactivate, hw, 1);
+		local_irq_disable();
+	}
+	if (!this_cpu_read(hw_on))
+		return -EIO;
+	if (hw->cpu < 0)
+		vmx_insn_vmclear(hw->vmcs); /* also a new one's launch state is clear */
+	vmx_insn_vmptrld(hw->vmcs);
+	this_cpu_write(vcpu_current, vcpu);
+	/* The guest before must not steer this one's indirect branches. */
+	indirect_branch_prediction_barrier();
+	if (hw->cpu < 0) {
+		list_add(&hw->active, this_cpu_ptr(&vmx_active));
+		hw->cpu = smp_processor_id();
+		if (!hw->filled)
+			vmx_write_constants(vcpu);
+		vmx_write_host_cpu(hw);
+		/* This CPU may hold translations from when the vCPU was here last. (S8) */
+		vcpu->flushed_generation = READ_ONCE(vcpu->vm->flush_generation) - 1;
+	}
+	return 0;
 }
 
 static void vmx_vcpu_destroy(struct vcpu *vcpu)
@@ -262,18 +263,7 @@ static int vmx_vcpu_create(struct vcpu *vcpu)
 	if (hw->vpid < 0)
 		return hw->vpid;
 	*(u32 *)hw->vmcs = vmx.revision;
-	vmx_insn_vmclear(hw->vmcs);
-	/* This CPU may be on its way offline: then the next one. */
-	while (!fatal_signal_pending(current)) {
-		local_irq_disable();
-		if (!vmx_vcpu_load(vcpu)) {
-			vmx_write_constants(vcpu);
-			local_irq_enable();
-			return 0;
-		}
-		cond_resched();
-	}
-	return -EINTR;
+	return 0;
 }
 
 /* ---- set-up: what this CPU can do ---- */
@@ -355,27 +345,20 @@ static int setup_mitigations(void)
 
 static int setup_features(struct limits *limits, __u64 *features)
 {
-	u64 basic, misc, ept, cr4_fixed1;
+	u64 ept;
 
-	rdmsrl(MSR_IA32_VMX_BASIC, basic);
-	rdmsrl(MSR_IA32_VMX_MISC, misc);
 	rdmsrl(MSR_IA32_VMX_EPT_VPID_CAP, ept);
 	if (~ept & (VMX_EPT_PAGE_WALK_4_BIT | VMX_EPTP_WB_BIT | VMX_EPT_INVEPT_BIT | VMX_EPT_EXTENT_CONTEXT_BIT |
 		    VMX_EPT_EXTENT_GLOBAL_BIT))
 		return shim_refuse("the CPU lacks ", "write-back EPT tables or INVEPT");
-	vmx.revision = basic & 0x7fffffff;
-	vmx.timer_shift = misc & 0x1f;
+	vmx.revision = __rdmsr(MSR_IA32_VMX_BASIC) & 0x7fffffff;
+	vmx.timer_shift = __rdmsr(MSR_IA32_VMX_MISC) & 0x1f;
 	/* Two milliseconds: no guest holds a CPU without an exit, whatever it does to its interrupts. (S10) */
 	vmx.timer_bound = max_t(u64, 2ULL * tsc_khz >> vmx.timer_shift, 1);
 	rdmsrl(MSR_IA32_VMX_CR0_FIXED0, vmx.cr0_fixed0);
 	rdmsrl(MSR_IA32_VMX_CR4_FIXED0, vmx.cr4_fixed0);
-	rdmsrl(MSR_IA32_VMX_CR4_FIXED1, cr4_fixed1);
-	rdmsrl(MSR_STAR, vmx.star);
-	rdmsrl(MSR_LSTAR, vmx.lstar);
-	rdmsrl(MSR_CSTAR, vmx.cstar);
-	rdmsrl(MSR_SYSCALL_MASK, vmx.fmask);
 
-	limits->cr4_may &= cr4_fixed1;
+	limits->cr4_may &= __rdmsr(MSR_IA32_VMX_CR4_FIXED1);
 	if (vmx.procbased & CPU_BASED_TPR_SHADOW)
 		*features |= UMBRA_FEAT_TPR_SHADOW;
 	if (vmx.procbased2 & SECONDARY_EXEC_ENABLE_RDTSCP)

@@ -14,6 +14,7 @@ struct hw_vcpu {
 	struct list_head active; /* on vmx_active of the CPU named by cpu */
 	struct vcpu *vcpu;	 /* C */
 	int cpu;		 /* where the VMCS is active, -1: nowhere */
+	bool filled;		 /* the VMCS has its constants */
 	bool launched;
 	bool own_msrs; /* the guest's system call MSRs differ from the host's */
 	void *vmcs;    /* C */
@@ -21,11 +22,10 @@ struct hw_vcpu {
 	/* What the VMCS holds now, to write only what changes. */
 	unsigned long host_cr3, host_cr4, host_fs, host_gdt;
 	u64 host_perf;
-	u64 rsp;
 	u32 timer;
 };
 
-/* Computed once, when the module loads. */
+/* Computed when the module loads; the system call MSRs when a CPU enters VMX. They are the same on all. */
 struct vmx_config {
 	u32 pinbased, procbased, procbased2, exit, entry;
 	u32 revision;

@@ -367,14 +367,14 @@ static enum run_result exit_handle(struct vcpu *vcpu, u32 reason)
 	exit->hw_reason = reason;
 	exit->insn_len = vmread(VM_EXIT_INSTRUCTION_LEN);
 	exit->hw_info = vmread(EXIT_QUALIFICATION);
-	return reason == EXIT_REASON_IO_INSTRUCTION && exit->hw_info & BIT(4) ? RUN_EMULATE : RUN_EXIT;
+	return reason == EXIT_REASON_IO_INSTRUCTION && vmread(EXIT_QUALIFICATION) & BIT(4) ? RUN_EMULATE : RUN_EXIT;
 }
 
 enum run_result vmx_vcpu_enter(struct vcpu *vcpu, bool flush)
 {
 	struct umbra_run *run = vcpu->run, *in = &vcpu->in;
 	struct hw_vcpu *hw = vcpu->hw;
-	unsigned long cr2, debugctl, rsp;
+	unsigned long cr2, debugctl;
 	enum run_result result;
 	u32 vectoring, reason;
 	int failed;
@@ -390,9 +390,7 @@ enum run_result vmx_vcpu_enter(struct vcpu *vcpu, bool flush)
 	if (unlikely(vcpu->new_controls))
 		vmx_write_controls(vcpu);
 	timer_update(vcpu);
-	rsp = READ_ONCE(run->gpr[UMBRA_RSP]);
-	if (rsp != hw->rsp)
-		vmwrite(GUEST_RSP, rsp);
+	vmwrite(GUEST_RSP, READ_ONCE(run->gpr[UMBRA_RSP]));
 	if (unlikely(vcpu->event.flags & UMBRA_EVENT_VALID))
 		event_write(&vcpu->event);
 	if (unlikely(flush || vcpu->flush_guest)) {
@@ -418,8 +416,7 @@ enum run_result vmx_vcpu_enter(struct vcpu *vcpu, bool flush)
 	if (unlikely(vectoring & VECTORING_INFO_VALID_MASK))
 		event_read(&vcpu->event, vectoring);
 	result = exit_handle(vcpu, reason);
-	hw->rsp = vmread(GUEST_RSP);
-	run->gpr[UMBRA_RSP] = hw->rsp;
+	run->gpr[UMBRA_RSP] = vmread(GUEST_RSP);
 	run->rip = vmread(GUEST_RIP);
 	run->rflags = vmread(GUEST_RFLAGS);
 	run->intr_shadow = vmread(GUEST_INTERRUPTIBILITY_INFO) & INTR_SHADOW_BITS;

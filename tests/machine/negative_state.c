@@ -161,6 +161,7 @@ static void event_cases(struct vcpu *vcpu, const struct umbra_run *base)
 
 		memcpy(vcpu->run, base, offsetof(struct umbra_run, exit));
 		vcpu->run->inject = events[i].event;
+		vcpu->run->gpr[UMBRA_RSP] -= events[i].delivered ? 0 : 0x100; /* it goes with what was refused */
 		if (events[i].delivered)
 			vcpu_expect_vector(vcpu, events[i].event.vector, &f, events[i].name);
 		else if (vcpu_exit(vcpu) != VMEXIT_BAD_STATE || vcpu->exit.bad.rule != UMBRA_BAD_ENTRY)
@@ -203,7 +204,9 @@ static void base_runs(struct vcpu *vcpu, const struct umbra_run *base, const cha
 {
 	memcpy(vcpu->run, base, offsetof(struct umbra_run, exit));
 	vcpu_expect_io(vcpu, 0x80, after);
-	check(vcpu->run->rip == GPA_CODE, "%s: then RIP %llx", after, (unsigned long long)vcpu->run->rip);
+	check(vcpu->run->rip == GPA_CODE && vcpu->run->gpr[UMBRA_RSP] == base->gpr[UMBRA_RSP],
+	      "%s: then RIP %llx, RSP %llx", after, (unsigned long long)vcpu->run->rip,
+	      (unsigned long long)vcpu->run->gpr[UMBRA_RSP]);
 }
 
 void negative_state(void)
