@@ -110,9 +110,9 @@ static void svm_write_constants(struct vcpu *vcpu)
 }
 
 static void svm_vcpu_destroy(struct vcpu *vcpu)
-	int cpu;
 {
 	struct hw_vcpu *hw = vcpu->hw;
+	int cpu;
 
 	/* No CPU shall take a later vCPU at the same address for this one. */
 	for_each_possible_cpu (cpu)
@@ -202,10 +202,10 @@ static int svm_setup(struct limits *limits, __u64 *features)
 	if (cc_platform_has(CC_ATTR_HOST_MEM_ENCRYPT))
 		return shim_refuse("SME is on, which is not supported: boot with mem_encrypt=off", "");
 	svm_asids = cpuid_ebx(0x8000000a);
-	if (boot_cpu_has(X86_FEATURE_XSAVES))
-		rdmsrl(MSR_IA32_XSS, host_xss);
 	if (svm_asids < 2)
 		return shim_refuse("the CPU lacks ", "ASIDs for guests");
+	if (boot_cpu_has(X86_FEATURE_XSAVES))
+		rdmsrl(MSR_IA32_XSS, host_xss);
 	*features = UMBRA_FEAT_HUGE_2M | (boot_cpu_has(X86_FEATURE_RDTSCP) ? UMBRA_FEAT_RDTSCP : 0) |
 		    (boot_cpu_has(X86_FEATURE_INVPCID) ? UMBRA_FEAT_INVPCID : 0);
 	r = setup_memory();

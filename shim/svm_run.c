@@ -314,8 +314,8 @@ enum run_result svm_vcpu_enter(struct vcpu *vcpu, bool flush)
 	vmcb->save.cr2 = READ_ONCE(run->cr2);
 	vmcb->save.rax = READ_ONCE(run->gpr[UMBRA_RAX]);
 	vmcb->save.rsp = READ_ONCE(run->gpr[UMBRA_RSP]);
-
 	amd_clear_divider(); /* Zen 1: what the host divided last */
+
 	svm_enter_guest(run->gpr, __pa(vmcb), __pa(cpu->host), vmcb, cpu->host);
 
 	run->gpr[UMBRA_RAX] = vmcb->save.rax;

@@ -109,25 +109,25 @@ static void registers_guest(const struct umbra_run *in)
 		native_wrmsrl(MSR_TSC_AUX, in->msr.tsc_aux);
 	if (in->cr4 & X86_CR4_OSXSAVE && in->xcr0 != host_xcr0)
 		xcr0_write(in->xcr0);
+	/* SVM alone lets XSAVES pass: no state of the kernel's in a guest's reach. */
+	if (in->cr4 & X86_CR4_OSXSAVE && host_xss)
+		native_wrmsrl(MSR_IA32_XSS, 0);
 }
 
 static void registers_host(const struct umbra_run *in)
 {
+	if (in->cr4 & X86_CR4_OSXSAVE && host_xss)
+		native_wrmsrl(MSR_IA32_XSS, host_xss);
 	if (in->cr4 & X86_CR4_OSXSAVE && in->xcr0 != host_xcr0)
 		xcr0_write(host_xcr0);
 	if (shim_features & UMBRA_FEAT_RDTSCP && in->msr.tsc_aux != this_cpu_read(host_tsc_aux))
 		native_wrmsrl(MSR_TSC_AUX, this_cpu_read(host_tsc_aux));
 	if (unlikely(hw_breakpoint_active()))
 		hw_breakpoint_restore();
-	/* SVM alone lets XSAVES pass: no state of the kernel's in a guest's reach. */
-	if (in->cr4 & X86_CR4_OSXSAVE && host_xss)
-		native_wrmsrl(MSR_IA32_XSS, 0);
 }
 
 /*
  * One world switch, or none if there is work for this thread. guest_cpu is announced before the last look at kicks
-	if (in->cr4 & X86_CR4_OSXSAVE && host_xss)
-		native_wrmsrl(MSR_IA32_XSS, host_xss);
  * and at the tables' generation; whoever changes one of them looks at guest_cpu afterwards, so nothing gets lost.
  */
 static enum run_result enter_once(struct vcpu *vcpu)

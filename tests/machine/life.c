@@ -379,6 +379,8 @@ int life_main(void)
 		{ "rmmod_busy", life_rmmod_busy, 30 },
 		{ "reload", life_reload, 120 },
 		{ "kvm_busy", life_kvm_busy, 30 },
+		{ "kvm_msrs", life_kvm_msrs, 60 },
+		{ "suspend", life_suspend, 60 },
 	};
 
 	return run_tests("life", tests, ARRAY_SIZE(tests));

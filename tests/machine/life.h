@@ -7,5 +7,8 @@
 void life_rmmod_busy(void);
 void life_reload(void);
 void life_kvm_busy(void);
+void life_kvm_msrs(void);
+void life_suspend(void);
+void kvm_spin(void); /* oracle.c: a guest of stock KVM in long mode with system call MSRs of its own, until killed */
 
 #endif

@@ -4,7 +4,7 @@
  * state they end in must be the same. One hypervisor after the other, in one boot; where stock KVM holds the hardware as
  * long as it is loaded: "oracle umbra FILE", change modules, "oracle kvm FILE", and the files are compared.
  */
-#include "lib.h"
+#include "life.h"
 
 #include <fcntl.h>
 #include <linux/kvm.h>
@@ -376,6 +376,31 @@ static void kvm_load(struct kvm_guest *k, struct umbra_run *run)
 		ev.exception.error_code = run->inject.error_code;
 	}
 	KVM_CALL(k->vcpu, KVM_SET_VCPU_EVENTS, &ev);
+}
+
+void kvm_spin(void)
+{
+	struct {
+		struct kvm_msrs head;
+		struct kvm_msr_entry entry[4];
+	} msrs = { { .nmsrs = 4 },
+		   { { .index = 0xc0000081, .data = 0x1230000800000000 }, /* STAR, LSTAR, CSTAR, FMASK */
+		     { .index = 0xc0000082, .data = 0xffffffffdead0000 },
+		     { .index = 0xc0000083, .data = 0xffffffffdead1000 },
+		     { .index = 0xc0000084, .data = 0x100 } } };
+	struct umbra_run state;
+	struct kvm_guest k;
+	struct vm vm;
+	struct vcpu vcpu = { .vm = &vm, .run = &state };
+
+	kvm_guest_new(&k);
+	vm.mem = k.mem;
+	vcpu_load(&vcpu, MODE_LONG64, SNIPPET(spin));
+	kvm_load(&k, &state);
+	need(ioctl(k.vcpu, KVM_SET_MSRS, &msrs) == 4, "KVM_SET_MSRS");
+	while (!ioctl(k.vcpu, KVM_RUN, 0) || errno == EINTR)
+		;
+	fail("KVM_RUN: %s", strerror(errno));
 }
 
 static void kvm_store(struct kvm_guest *k, struct umbra_run *run)
