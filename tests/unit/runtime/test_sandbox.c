@@ -208,6 +208,22 @@ START_TEST(privileges)
 }
 END_TEST
 
+/* Where the kernel leaves it to each process. */
+START_TEST(predictors)
+{
+	char own[256];
+
+	start("serve");
+	status_line(getpid(), "SpeculationIndirectBranch", own, sizeof(own));
+	if (!strncmp(own, "conditional ", 12))
+		snprintf(own, sizeof(own), "conditional force disabled");
+	else
+		fprintf(stderr, "indirect branches are %s for each process here: nothing to ask for\n", own);
+	expect_status(hello.pid, "SpeculationIndirectBranch", own);
+	expect_status(waiter, "SpeculationIndirectBranch", own);
+}
+END_TEST
+
 START_TEST(not_root)
 {
 	char value[256];
@@ -690,6 +706,7 @@ int main(void)
 
 	tcase_add_checked_fixture(tc, NULL, teardown);
 	tcase_add_test(tc, privileges);
+	tcase_add_test(tc, predictors);
 	tcase_add_test(tc, not_root);
 	tcase_add_test(tc, namespaces);
 	tcase_add_test(tc, empty_root);
