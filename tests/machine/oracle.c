@@ -381,9 +381,10 @@ static void kvm_load(struct kvm_guest *k, struct umbra_run *run)
 void kvm_spin(void)
 {
 	struct {
-		struct kvm_msrs head;
+		uint32_t count, pad; /* as struct kvm_msrs */
 		struct kvm_msr_entry entry[4];
-	} msrs = { { .nmsrs = 4 },
+	} msrs = { 4,
+		   0,
 		   { { .index = 0xc0000081, .data = 0x1230000800000000 }, /* STAR, LSTAR, CSTAR, FMASK */
 		     { .index = 0xc0000082, .data = 0xffffffffdead0000 },
 		     { .index = 0xc0000083, .data = 0xffffffffdead1000 },

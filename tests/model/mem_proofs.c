@@ -82,7 +82,7 @@ static void model_remove(struct mmu_interval_notifier *notifier)
 #define cond_resched() 0
 static __u64 piece = 1ULL << 62;
 #undef PT_PIECE
-#define PT_PIECE piece /* any size, for the table */
+#define PT_PIECE piece				  /* any size, for the table */
 static __u64 zap_from, zap_end, zap_to, zap_most; /* one call of vm_zap(): what it shall cover, and how far it is */
 
 #include "mem.c"
