@@ -239,7 +239,7 @@ ATTACK(s6_truncate)
 	need(!vm_region(&g.vm, SLOT, 0, GPA_HOLE, map(fd, PROT_READ | PROT_WRITE, MAP_SHARED), PAGE), "region");
 	writer_start(&w, &g);
 	for (uint64_t i = 0; i < scaled(150); i++) {
-		uint64_t faults = w.faults, end = time_ms() + 2000;
+		uint64_t faults = w.faults, end = time_ms() + 20000;
 
 		need(!ftruncate(fd, 0), "ftruncate");
 		reuse_check("truncation");
@@ -247,7 +247,7 @@ ATTACK(s6_truncate)
 			usleep(100);
 		need(w.faults != faults, "truncated, and the guest writes on");
 		need(!ftruncate(fd, PAGE), "ftruncate");
-		end = time_ms() + 2000;
+		end = time_ms() + 20000;
 		do
 			need(pread(fd, &value, 8, 0) == 8, "pread");
 		while (!value && time_ms() < end);

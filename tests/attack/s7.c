@@ -63,7 +63,7 @@ static void writer_end(struct writer *w)
 
 static void writes_on(struct writer *w, const char *what)
 {
-	uint64_t was = w->page[0], end = time_ms() + 3000;
+	uint64_t was = w->page[0], end = time_ms() + 20000;
 
 	while (w->page[0] == was && time_ms() < end)
 		usleep(50);

@@ -159,7 +159,7 @@ long counter_read(const char *name)
 
 int counters_zero_wait(void)
 {
-	uint64_t end = time_ms() + 1000;
+	uint64_t end = time_ms() + 5000;
 
 	do {
 		if (!counter_read("vms") && !counter_read("vcpus") && !counter_read("pages"))
