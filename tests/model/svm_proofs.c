@@ -9,6 +9,8 @@ static struct svm_cpu *model_cpu(void);
 #define this_cpu_ptr(pointer) model_cpu()
 #undef smp_processor_id
 #define smp_processor_id() nondet_int()
+#undef this_cpu_write
+#define this_cpu_write(variable, value) ((void)((variable) = (value)))
 
 #include "svm.h"
 #include "svm_run.c"
@@ -173,4 +175,25 @@ void svm_fetch_proof(void)
 	run.cr4 = vcpu.in.cr4;
 	svm_fetch(&vcpu, nondet_u64());
 	PROVE(run.cr4 == vcpu.in.cr4, "the host's CR4.MCE does not show");
+}
+
+DEFINE_PER_CPU(struct svm_cpu, svm_cpus);
+
+/*
+ * PROOF svm-refused: after an entry that the CPU refused the vCPU's next one flushes, with a tag that comes after a flush of all
+ * BOUNDS: any VMCB, any vCPU, any number of tags
+ * CBMC: KERNEL --unwind 30
+ * MUTATION svm_run.c: s/vcpu->flush_guest = true;/;/
+ * MUTATION svm_run.c: s/this_cpu_write\(svm_cpus\.asid, svm_asids\);/;/
+ */
+void svm_refused_proof(void)
+{
+	static struct umbra_run run;
+
+	any_vmcb();
+	vcpu.run = &run;
+	svm_asids = nondet_u32();
+	ASSUME(vmcb.control.exit_code == (u32)SVM_EXIT_ERR && svm_asids > 1);
+	PROVE(exit_handle(&vcpu) == RUN_EXIT && vcpu.exit_reason == UMBRA_EXIT_BAD_STATE, "it is said");
+	PROVE(vcpu.flush_guest && svm_cpus.asid >= svm_asids, "a new tag, of a new generation");
 }
