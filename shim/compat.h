@@ -24,7 +24,7 @@ static inline void compat_vm_flags(struct vm_area_struct *vma, unsigned long set
 #define compat_has_fred() false
 #endif
 
-/* One in a guest is handled as a program's: it may cost this process, but not the machine. (A kernel without has CR4.MCE off.) */
+/* In a guest, handled as in a program: it may cost this process, but not the machine. A kernel without CONFIG_X86_MCE has no handler. */
 static inline void compat_machine_check(void)
 {
 #ifdef CONFIG_X86_MCE

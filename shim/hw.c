@@ -5,8 +5,8 @@
 
 #include <linux/cpuhotplug.h>
 #include <linux/module.h>
-#include <linux/reboot.h>
 #include <linux/pm.h>
+#include <linux/reboot.h>
 #include <linux/smp.h>
 #include <asm/msr.h>
 #include <asm/reboot.h>
@@ -137,7 +137,7 @@ static int hw_resume(struct device *unused)
 	return 0;
 }
 
-struct dev_pm_domain hw_pm = { .ops = { SET_SYSTEM_SLEEP_PM_OPS(hw_suspend, hw_resume) } };
+struct dev_pm_domain hw_pm = { .ops = { SYSTEM_SLEEP_PM_OPS(hw_suspend, hw_resume) } };
 
 /* Firmware and kexec want the CPUs out of virtualization. */
 static int hw_reboot(struct notifier_block *nb, unsigned long event, void *unused)

@@ -343,7 +343,7 @@ struct umbra_run {
 /*
  * UMBRA_VCPU_RUN: 0 and run area's exit filled in, or
  *   EBUSY   another thread is in RUN on this vCPU
- *   EIO     this CPU's virtualization hardware was taken away (suspend, reboot)
+ *   EIO     the virtualization hardware was taken away (the machine goes down, or it did not come back after suspend)
  * lseek(vcpu_fd, 0, SEEK_SET) does exactly the same on a cheaper system call path (no ioctl hooks).
  *
  * UMBRA_VCPU_KICK: a running RUN, else the next one, returns UMBRA_EXIT_INTERRUPTED (kicks do not
