@@ -187,6 +187,7 @@ int vm_init(struct vm *vm, struct shim *shim);
 unsigned int vm_cpus(void); /* CPUs for this process, at least 1 */
 
 int shadow_main(int control_fd, struct shim *shim);
+int shadow_prepare(void); /* eventfds.c; once, before the process's filter is on: 0 or -errno */
 bool control_serve(int fd, struct vm *vm);
 
 #endif

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #define _GNU_SOURCE
+#include "core.h"
 #include "routing.h"
 
 #include <errno.h>

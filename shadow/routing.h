@@ -34,7 +34,6 @@ int routing_signal_msi(struct vm *vm, const struct kvm_msi *msi);
 void routing_scan_eoi(struct vcpu *vcpu);
 
 /* eventfds.c: the event thread */
-int shadow_prepare(void); /* once, before the process's filter is on */
 int eventfds_start(struct vm *vm);
 /* What the event thread does, on a vCPU thread: events that are there, without waiting for any. No vector registers. */
 void eventfds_poll(struct vm *vm);

@@ -160,9 +160,8 @@ static void *suspend_spin(void *arg)
 {
 	struct suspended *s = arg;
 
-	while (!s->stop)
-		if (s->error = vcpu_run(&s->guest.vcpu), s->error)
-			break;
+	while (!s->stop && !s->error)
+		s->error = vcpu_run(&s->guest.vcpu);
 	return NULL;
 }
 
@@ -190,7 +189,7 @@ void life_suspend(void)
 			before = *s[i].counter;
 			for (int ms = 0; ms < 5000 && *s[i].counter == before && !s[i].error; ms++)
 				usleep(1000);
-			need(*s[i].counter != before, "guest %d stands still, RUN: %s", i, strerror(s[i].error));
+			need(*s[i].counter != before, "guest %d stands still, RUN: %s", i, strerror(-s[i].error));
 		}
 	}
 	for (int i = 0; i < 2; i++) {

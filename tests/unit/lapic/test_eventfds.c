@@ -19,6 +19,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "core.h"
 #include "fakes.h"
 #include "irq_bell.h"
 
